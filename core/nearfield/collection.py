@@ -1,0 +1,644 @@
+"""What a user holds: a collection takes text in and gives hits out."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+
+from nearfield.documents import Document, Hit, SearchMode
+from nearfield.embedders.base import AsyncEmbedder
+from nearfield.errors import (
+    DocumentNotFoundError,
+    EmbedderRequiredError,
+    EmbeddingError,
+    InvalidDocumentError,
+    InvalidInputError,
+    UnsupportedOperationError,
+)
+from nearfield.filters import parse
+from nearfield.queries import Queries, SearchOptions, read_include, read_queries
+from nearfield.ranking import maximal_marginal_relevance
+from nearfield.stores.base import Checkable, Include
+from nearfield.validation import (
+    check_id,
+    check_ids,
+    check_metadata,
+    check_text,
+    check_timestamp,
+    check_vectors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nearfield.embedders import Embedder
+    from nearfield.filters import Filter
+    from nearfield.stores.base import CheckReport, CollectionInfo, RepairReport, Store
+
+    Where: TypeAlias = Filter | Mapping[str, Any] | None
+    """A filter, in either spelling."""
+    Query: TypeAlias = str | ArrayLike
+    """A text, or a vector of shape (dimension,)."""
+
+__all__ = ["Collection"]
+
+_INCLUDES = ("text", "metadata")
+_SCAN_ROWS = 256
+
+
+class Collection:
+    """Documents with embeddings, searched by meaning, by words, or both. Made by ``open``.
+
+    Safe to use from any number of threads, and to open in any number of processes at once. Every
+    method that does I/O has an ``a…`` twin that never blocks the event loop.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder | None) -> None:
+        self._store = store
+        self._embedder = embedder
+
+    def __repr__(self) -> str:
+        info = self.info
+        return (
+            f"Collection({info.name!r}, model={info.embedding.model!r}, "
+            f"dimension={info.embedding.dimension}, metric={info.metric.value!r})"
+        )
+
+    def __len__(self) -> int:
+        return self.count()
+
+    @property
+    def info(self) -> CollectionInfo:
+        """The name, the embedding space and the metric, fixed at birth."""
+        return self._store.info
+
+    @property
+    def embedder(self) -> Embedder:
+        """What turns text into vectors.
+
+        Raises:
+            EmbedderRequiredError: The collection holds given vectors, or was built with an
+                embedder that has to be passed to ``open``.
+        """
+        if self._embedder is None:
+            from nearfield.embedders import reload  # noqa: PLC0415 - models are heavy
+
+            self._embedder = reload(self.info.embedding)
+        if self._embedder is None:
+            raise EmbedderRequiredError(
+                f"collection {self.info.name!r} was built with {self.info.embedding.model!r}, "
+                "which cannot be loaded by name: pass vectors instead of text, or open the "
+                "collection with embedder=…"
+            )
+        return self._embedder
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────
+
+    def upsert(
+        self,
+        documents: Document | str | Iterable[Document | str],
+        *,
+        vectors: ArrayLike | None = None,
+        replace: Where = None,
+    ) -> list[str]:
+        """Write documents; one whose id is there already takes its place. ``add`` is the same.
+
+        The call is atomic and, when it returns, durable and visible to the next search.
+
+        Args:
+            documents: Documents or texts. Of several with one id, the last counts.
+            vectors: Their embeddings, shape (n, dimension); otherwise each document's own is
+                taken, or its text is embedded.
+            replace: In the same step, delete the documents that match this filter and are not
+                among those written.
+
+        Returns:
+            The ids, in the order of the documents.
+
+        Raises:
+            InvalidDocumentError: An id, a text or metadata cannot be stored; nothing was written.
+            InvalidVectorError: A vector is not finite, has no direction under cosine, or does not
+                fit; nothing was written.
+        """
+        where = parse(replace)
+        batch = self._prepare(documents, vectors)
+        texts = batch.texts
+        embedded = self.embedder.embed_documents(texts) if texts else ()
+        self._write(batch, embedded, where)
+        return batch.ids
+
+    async def aupsert(
+        self,
+        documents: Document | str | Iterable[Document | str],
+        *,
+        vectors: ArrayLike | None = None,
+        replace: Where = None,
+    ) -> list[str]:
+        """Write documents without blocking the event loop; see :meth:`upsert`."""
+        where = parse(replace)
+        batch = await asyncio.to_thread(self._prepare, documents, vectors)
+        texts = batch.texts
+        embedded = await self._aembed_documents(texts) if texts else ()
+        await asyncio.to_thread(self._write, batch, embedded, where)
+        return batch.ids
+
+    add = upsert
+    aadd = aupsert
+
+    def delete(self, ids: str | Sequence[str] | None = None, *, where: Where = None) -> int:
+        """Delete documents by id, or all that match a filter, in one atomic step.
+
+        Args:
+            ids: One id or several; those that are not there are passed over.
+            where: A filter. Not together with ids.
+
+        Returns:
+            How many documents were deleted.
+        """
+        condition = parse(where)
+        if (ids is None) == (condition is None):
+            raise InvalidInputError(
+                "delete takes ids or a filter, one of them; to delete everything, drop the "
+                "collection"
+            )
+        wanted = None if ids is None else check_ids(ids)
+        return self._store.delete(ids=wanted, where=condition)
+
+    async def adelete(self, ids: str | Sequence[str] | None = None, *, where: Where = None) -> int:
+        """Delete documents without blocking the event loop; see :meth:`delete`."""
+        return await asyncio.to_thread(self.delete, ids, where=where)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def get(  # type: ignore[overload-overlap]  # a str is a sequence of str; it is taken as an id
+        self, ids: str, *, include: Iterable[str] = ...
+    ) -> Document | None: ...
+    @overload
+    def get(self, ids: Sequence[str], *, include: Iterable[str] = ...) -> list[Document | None]: ...
+    def get(
+        self, ids: str | Sequence[str], *, include: Iterable[str] = _INCLUDES
+    ) -> Document | list[Document | None] | None:
+        """Fetch documents by id.
+
+        Args:
+            ids: One id, or several.
+            include: Any of ``"text"``, ``"metadata"``, ``"embedding"``.
+
+        Returns:
+            For one id, the document or None; for several, a list in their order.
+        """
+        found = self._store.get(check_ids(ids), include=read_include(include))
+        return found[0] if isinstance(ids, str) else found
+
+    @overload
+    async def aget(  # type: ignore[overload-overlap]
+        self, ids: str, *, include: Iterable[str] = ...
+    ) -> Document | None: ...
+    @overload
+    async def aget(
+        self, ids: Sequence[str], *, include: Iterable[str] = ...
+    ) -> list[Document | None]: ...
+    async def aget(
+        self, ids: str | Sequence[str], *, include: Iterable[str] = _INCLUDES
+    ) -> Document | list[Document | None] | None:
+        """Fetch documents without blocking the event loop; see :meth:`get`."""
+        return await asyncio.to_thread(self.get, ids, include=include)
+
+    def search(
+        self,
+        query: Query | None = None,
+        *,
+        k: int = 10,
+        where: Where = None,
+        mode: SearchMode | str = SearchMode.VECTOR,
+        vector: ArrayLike | None = None,
+        like: str | None = None,
+        min_score: float | None = None,
+        diversity: float | None = None,
+        include: Iterable[str] = _INCLUDES,
+    ) -> list[Hit]:
+        """Find the documents that match a query best.
+
+        Args:
+            query: A text, or a vector of shape (dimension,).
+            k: The most hits, at least 1.
+            where: Only documents that match this filter; min(k, matches) hits still come back.
+            mode: ``"vector"`` compares embeddings, ``"keyword"`` words (BM25), ``"hybrid"`` fuses
+                both by reciprocal rank.
+            vector: The embedding of a text query, where it is known already.
+            like: Instead of a query, the id of a document to find the neighbours of; it is not
+                among the hits itself.
+            min_score: Only hits that score at least this.
+            diversity: From 0 to 1: trade relevance for hits that differ from each other (maximal
+                marginal relevance).
+            include: Any of ``"text"``, ``"metadata"``, ``"embedding"``.
+
+        Returns:
+            Hits, best first; equal scores are ordered by id.
+
+        Raises:
+            InvalidInputError: An argument is out of range, or too many were given.
+            DocumentNotFoundError: There is no document with the id ``like``.
+            EmbedderRequiredError: A text has to be embedded and no embedder is at hand.
+        """
+        options = SearchOptions.checked(
+            k=k,
+            where=where,
+            mode=mode,
+            min_score=min_score,
+            diversity=diversity,
+            include=include,
+        )
+        if like is not None:
+            return self._neighbours(like, query, vector, options)
+        given = None if vector is None else [vector]
+        queries = read_queries([query], given, options.mode, self.info)
+        if queries.vectors is None and options.needs_vectors:
+            queries = self._with_vectors(queries, self.embedder.embed_queries(queries.texts or ()))
+        return self._run(options, queries)[0]
+
+    async def asearch(
+        self,
+        query: Query | None = None,
+        *,
+        k: int = 10,
+        where: Where = None,
+        mode: SearchMode | str = SearchMode.VECTOR,
+        vector: ArrayLike | None = None,
+        like: str | None = None,
+        min_score: float | None = None,
+        diversity: float | None = None,
+        include: Iterable[str] = _INCLUDES,
+    ) -> list[Hit]:
+        """Find documents without blocking the event loop; see :meth:`search`."""
+        options = SearchOptions.checked(
+            k=k,
+            where=where,
+            mode=mode,
+            min_score=min_score,
+            diversity=diversity,
+            include=include,
+        )
+        if like is not None:
+            return await asyncio.to_thread(self._neighbours, like, query, vector, options)
+        given = None if vector is None else [vector]
+        queries = read_queries([query], given, options.mode, self.info)
+        if queries.vectors is None and options.needs_vectors:
+            embedded = await self._aembed_queries(queries.texts or ())
+            queries = self._with_vectors(queries, embedded)
+        return (await asyncio.to_thread(self._run, options, queries))[0]
+
+    def search_many(
+        self,
+        queries: Sequence[Query] | NDArray[Any],
+        *,
+        k: int = 10,
+        where: Where = None,
+        mode: SearchMode | str = SearchMode.VECTOR,
+        vectors: ArrayLike | None = None,
+        min_score: float | None = None,
+        diversity: float | None = None,
+        include: Iterable[str] = _INCLUDES,
+    ) -> list[list[Hit]]:
+        """Answer many queries at once, faster than one by one.
+
+        Args:
+            queries: Texts, or vectors of shape (n, dimension).
+            k: See :meth:`search`, as for the options that follow.
+            where: The same for all.
+            mode: The same for all.
+            vectors: The embeddings of text queries, shape (n, dimension), where they are known.
+            min_score: The same for all.
+            diversity: The same for all.
+            include: The same for all.
+
+        Returns:
+            A list of hits for each query, in their order.
+        """
+        options = SearchOptions.checked(
+            k=k,
+            where=where,
+            mode=mode,
+            min_score=min_score,
+            diversity=diversity,
+            include=include,
+        )
+        if not len(queries):
+            return []
+        read = read_queries(queries, vectors, options.mode, self.info)
+        if read.vectors is None and options.needs_vectors:
+            read = self._with_vectors(read, self.embedder.embed_queries(read.texts or ()))
+        return self._run(options, read)
+
+    async def asearch_many(
+        self,
+        queries: Sequence[Query] | NDArray[Any],
+        *,
+        k: int = 10,
+        where: Where = None,
+        mode: SearchMode | str = SearchMode.VECTOR,
+        vectors: ArrayLike | None = None,
+        min_score: float | None = None,
+        diversity: float | None = None,
+        include: Iterable[str] = _INCLUDES,
+    ) -> list[list[Hit]]:
+        """Answer many queries without blocking the event loop; see :meth:`search_many`."""
+        options = SearchOptions.checked(
+            k=k,
+            where=where,
+            mode=mode,
+            min_score=min_score,
+            diversity=diversity,
+            include=include,
+        )
+        if not len(queries):
+            return []
+        read = read_queries(queries, vectors, options.mode, self.info)
+        if read.vectors is None and options.needs_vectors:
+            read = self._with_vectors(read, await self._aembed_queries(read.texts or ()))
+        return await asyncio.to_thread(self._run, options, read)
+
+    def scan(
+        self, *, where: Where = None, include: Iterable[str] = _INCLUDES
+    ) -> Iterator[Document]:
+        """Iterate over all documents, or those that match, as of one moment.
+
+        Args:
+            where: A filter.
+            include: Any of ``"text"``, ``"metadata"``, ``"embedding"``.
+
+        Returns:
+            Documents in the order of writing, in bounded memory.
+        """
+        return self._store.scan(where=parse(where), include=read_include(include))
+
+    async def ascan(
+        self, *, where: Where = None, include: Iterable[str] = _INCLUDES
+    ) -> AsyncIterator[Document]:
+        """Iterate without blocking the event loop; see :meth:`scan`."""
+        documents = self.scan(where=where, include=include)
+        while batch := await asyncio.to_thread(lambda: list(islice(documents, _SCAN_ROWS))):
+            for document in batch:
+                yield document
+
+    def count(self, where: Where = None) -> int:
+        """Count all documents, or those that match a filter."""
+        return self._store.count(where=parse(where))
+
+    async def acount(self, where: Where = None) -> int:
+        """Count without blocking the event loop; see :meth:`count`."""
+        return await asyncio.to_thread(self.count, where)
+
+    # ── keeping it well ──────────────────────────────────────────────────────────────────────
+
+    def stats(self) -> dict[str, Any]:
+        """Return JSON-ready figures: what the collection is, how large, in what state."""
+        info = self.info
+        return {
+            "name": info.name,
+            "metric": info.metric.value,
+            "embedding": info.embedding.to_dict(),
+            **self._store.stats(),
+        }
+
+    async def astats(self) -> dict[str, Any]:
+        """Return figures without blocking the event loop; see :meth:`stats`."""
+        return await asyncio.to_thread(self.stats)
+
+    def check(self) -> CheckReport:
+        """Verify every stored byte and report what is damaged, changing nothing."""
+        return self._checkable().check()
+
+    async def acheck(self) -> CheckReport:
+        """Verify without blocking the event loop; see :meth:`check`."""
+        return await asyncio.to_thread(self.check)
+
+    def repair(self) -> RepairReport:
+        """Rebuild what can be rebuilt and set damaged documents aside; nothing is thrown away.
+
+        Raises:
+            CollectionInUseError: The file has to be rebuilt, and the collection is open elsewhere.
+        """
+        return self._checkable().repair()
+
+    async def arepair(self) -> RepairReport:
+        """Repair without blocking the event loop; see :meth:`repair`."""
+        return await asyncio.to_thread(self.repair)
+
+    def backup(self, destination: str | Path) -> None:
+        """Copy the collection, as of one moment and while others write, to a database folder.
+
+        Args:
+            destination: A folder, made if need be; ``open`` opens the copy there by the same name.
+
+        Raises:
+            CollectionExistsError: The folder holds a collection of this name already.
+        """
+        self._checkable().backup(Path(destination).expanduser())
+
+    async def abackup(self, destination: str | Path) -> None:
+        """Copy without blocking the event loop; see :meth:`backup`."""
+        await asyncio.to_thread(self.backup, destination)
+
+    def close(self) -> None:
+        """Let go of every resource; any later call raises ``ClosedError``. Idempotent."""
+        self._store.close()
+
+    async def aclose(self) -> None:
+        """Close without blocking the event loop; see :meth:`close`."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # ── within ───────────────────────────────────────────────────────────────────────────────
+
+    def _prepare(
+        self, documents: Document | str | Iterable[Document | str], vectors: ArrayLike | None
+    ) -> _Batch:
+        """Check documents and vectors, all before anything is embedded or written."""
+        given = [documents] if isinstance(documents, Document | str) else list(documents)
+        checked = [_checked(document, position) for position, document in enumerate(given)]
+        if vectors is not None:
+            rows = self._vectors(vectors, "vector") if checked else ()
+            if len(rows) != len(checked):
+                raise InvalidInputError(
+                    f"{len(rows)} vectors were given for {len(checked)} documents"
+                )
+            checked = [
+                dataclasses.replace(document, embedding=row)
+                for document, row in zip(checked, rows, strict=True)
+            ]
+        else:
+            checked = [
+                document
+                if document.embedding is None
+                else dataclasses.replace(
+                    document,
+                    embedding=self._vectors(document.embedding, f"embedding of {document.id!r}")[0],
+                )
+                for document in checked
+            ]
+        unique = {document.id: document for document in checked}
+        return _Batch([document.id for document in checked], list(unique.values()))
+
+    def _write(self, batch: _Batch, embedded: ArrayLike, replace: Filter | None) -> None:
+        texts = batch.texts
+        vectors = self._vectors(embedded, "embedding") if texts else ()
+        if len(vectors) != len(texts):
+            raise EmbeddingError(
+                f"{self.info.embedding.model!r} returned {len(vectors)} embeddings for "
+                f"{len(texts)} texts; nothing was written"
+            )
+        self._store.upsert(batch.embedded(vectors), replace=replace)
+
+    def _vectors(self, values: ArrayLike, what: str) -> NDArray[np.float32]:
+        info = self.info
+        return check_vectors(
+            values, dimension=info.embedding.dimension, metric=info.metric, what=what
+        )
+
+    def _with_vectors(self, queries: Queries, embedded: NDArray[np.float32]) -> Queries:
+        return Queries(queries.texts, self._vectors(embedded, "embedding of the query"))
+
+    async def _aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        embedder = self.embedder
+        if isinstance(embedder, AsyncEmbedder):
+            return await embedder.aembed_queries(texts)
+        return await asyncio.to_thread(embedder.embed_queries, texts)
+
+    async def _aembed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        embedder = self.embedder
+        if isinstance(embedder, AsyncEmbedder):
+            return await embedder.aembed_documents(texts)
+        return await asyncio.to_thread(embedder.embed_documents, texts)
+
+    def _neighbours(
+        self, like: str, query: Query | None, vector: ArrayLike | None, options: SearchOptions
+    ) -> list[Hit]:
+        if query is not None or vector is not None:
+            raise InvalidInputError("like= takes the place of a query; pass one of them")
+        example = self._store.get([check_id(like)], include=Include(embedding=True))[0]
+        if example is None or example.embedding is None:
+            raise DocumentNotFoundError(
+                f"collection {self.info.name!r} has no document {like!r} to find the neighbours of",
+                id=like,
+            )
+        queries = Queries((example.text,), example.embedding[np.newaxis])
+        return self._run(options, queries, exclude=like)[0]
+
+    def _run(
+        self, options: SearchOptions, queries: Queries, *, exclude: str | None = None
+    ) -> list[list[Hit]]:
+        if options.mode not in self._store.capabilities.modes:
+            raise UnsupportedOperationError(
+                f"the store of collection {self.info.name!r} has no {options.mode} search; it has: "
+                f"{', '.join(sorted(self._store.capabilities.modes))}"
+            )
+        found = self._store.search(options.request(queries, spare=exclude is not None))
+        return [_picked(hits, options, exclude) for hits in found]
+
+    def _checkable(self) -> Checkable:
+        if not isinstance(self._store, Checkable):
+            raise UnsupportedOperationError(
+                f"the store of collection {self.info.name!r} keeps its files elsewhere; use its "
+                "own tools to check, repair or back it up"
+            )
+        return self._store
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one upsert writes.
+
+    Attributes:
+        ids: One per document that was given.
+        documents: Checked, of each id the last.
+    """
+
+    ids: list[str]
+    documents: list[Document]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that still need an embedding."""
+        return [document.text for document in self.documents if document.embedding is None]
+
+    def embedded(self, vectors: Iterable[NDArray[np.float32]]) -> list[Document]:
+        """Return the documents, with these vectors for those that had none."""
+        rows = iter(vectors)
+        return [
+            document
+            if document.embedding is not None
+            else dataclasses.replace(document, embedding=next(rows))
+            for document in self.documents
+        ]
+
+
+def _checked(document: object, position: int) -> Document:
+    if isinstance(document, str):
+        return Document(check_text(document, position=position))
+    if not isinstance(document, Document):
+        raise InvalidDocumentError(
+            f"expected a Document or a str, got {type(document).__name__} (document {position} of "
+            "the batch)",
+            position=position,
+        )
+    return Document(
+        check_text(document.text, position=position),
+        id=check_id(document.id, position=position),
+        metadata=check_metadata(document.metadata, position=position),
+        embedding=document.embedding,
+        created_at=check_timestamp(document.created_at, position=position),
+    )
+
+
+def _picked(hits: list[Hit], options: SearchOptions, exclude: str | None) -> list[Hit]:
+    """Leave out the example, diversify, cut and number anew."""
+    if exclude is None and options.diversity is None:
+        return hits
+    kept = [hit for hit in hits if hit.id != exclude]
+    if options.diversity is not None and kept:
+        vectors = np.stack([hit.document.embedding for hit in kept])  # type: ignore[misc]
+        order = maximal_marginal_relevance(
+            [hit.relevance for hit in kept], vectors, options.k, options.diversity
+        )
+        kept = [kept[index] for index in order]
+        if not options.include.embedding:
+            kept = [
+                dataclasses.replace(hit, document=dataclasses.replace(hit.document, embedding=None))
+                for hit in kept
+            ]
+    return [
+        dataclasses.replace(hit, rank=rank) for rank, hit in enumerate(kept[: options.k], start=1)
+    ]

@@ -1,0 +1,278 @@
+"""The one factory: from a URL to a database, and from a database to its collections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from nearfield.collection import Collection
+from nearfield.documents import EmbeddingInfo, Metric
+from nearfield.errors import (
+    CollectionNotFoundError,
+    EmbedderMismatchError,
+    InvalidInputError,
+    InvalidURLError,
+)
+from nearfield.stores.base import CollectionInfo
+from nearfield.validation import check_positive
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from nearfield.embedders import Embedder
+    from nearfield.stores.base import Store, StoreFactory
+
+__all__ = ["Database", "connect", "open"]
+
+GIVEN_VECTORS = "given vectors"
+"""The model's name in a collection that has no embedder."""
+
+
+class Database:
+    """The collections behind one URL. Made by :func:`connect`."""
+
+    def __init__(self, factory: StoreFactory, url: str) -> None:
+        self._factory = factory
+        self._url = url
+
+    def __repr__(self) -> str:
+        return f"Database({self._url!r})"
+
+    def names(self) -> list[str]:
+        """Name the collections, sorted."""
+        return self._factory.list()
+
+    def create(
+        self,
+        name: str = "default",
+        *,
+        embedder: Embedder | str | None = None,
+        dimension: int | None = None,
+        metric: Metric | str | None = None,
+    ) -> Collection:
+        """Make a new collection and open it.
+
+        Args:
+            name: 1 to 100 letters, digits, ``.``, ``_`` or ``-``.
+            embedder: What turns text into vectors: an embedder, a spec such as
+                ``"sentence-transformers:all-MiniLM-L6-v2"``, or None for the environment variable
+                ``NEARFIELD_EMBEDDER`` or else the default, which works offline.
+            dimension: Instead of an embedder: vectors of this dimension are given with every
+                document and query.
+            metric: How to compare vectors; the embedder's own, or cosine, when left out.
+
+        Raises:
+            CollectionExistsError: There is one of this name.
+            InvalidInputError: Both an embedder and a dimension were given, or a bad metric.
+        """
+        if dimension is not None:
+            if embedder is not None:
+                raise InvalidInputError(
+                    "give an embedder or a dimension, not both: an embedder knows its dimension"
+                )
+            model = None
+            embedding = EmbeddingInfo(
+                GIVEN_VECTORS, check_positive(dimension, "dimension"), fingerprint=GIVEN_VECTORS
+            )
+        else:
+            model = _load(embedder)
+            embedding = model.info
+        info = CollectionInfo(name, embedding, _metric(metric) or embedding.metric)
+        return Collection(self._factory.create(info), model)
+
+    def open(
+        self,
+        name: str = "default",
+        *,
+        embedder: Embedder | str | None = None,
+        dimension: int | None = None,
+        metric: Metric | str | None = None,
+    ) -> Collection:
+        """Open an existing collection.
+
+        Args:
+            name: The collection's name.
+            embedder: As in :meth:`create`; None for the one the collection was built with.
+            dimension: Refuse a collection of another dimension.
+            metric: Refuse a collection of another metric.
+
+        Raises:
+            CollectionNotFoundError: There is none of this name.
+            EmbedderMismatchError: It was built with another embedder, dimension or metric.
+        """
+        store = self._factory.open(name)
+        try:
+            model = None if embedder is None else _load(embedder)
+            _refuse_mismatch(store, model, dimension, _metric(metric))
+        except BaseException:
+            store.close()
+            raise
+        return Collection(store, model)
+
+    def drop(self, name: str) -> None:
+        """Delete a collection and all its documents.
+
+        Raises:
+            CollectionNotFoundError: There is none of this name.
+            CollectionInUseError: It is open, here or elsewhere.
+        """
+        self._factory.drop(name)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a collection another name.
+
+        Raises:
+            CollectionNotFoundError: There is none of this name.
+            CollectionExistsError: The new name is taken.
+            CollectionInUseError: It is open, here or elsewhere.
+        """
+        self._factory.rename(name, new_name)
+
+    def close(self) -> None:
+        """Let go of the connection to the database; collections that are open stay open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def connect(
+    url: str | Path,
+    *,
+    read_only: bool = False,
+    durability: str = "full",
+    timeout_s: float = 30.0,
+) -> Database:
+    """Connect to a database of collections.
+
+    Args:
+        url: A folder, as a path or a ``file://`` URL. It is made with the first collection.
+        read_only: Refuse every write.
+        durability: ``"full"``: an acknowledged write survives kill -9 and power loss.
+            ``"normal"``: it survives kill -9; a power loss can take the last writes with it.
+        timeout_s: Seconds to wait for other writers before ``StoreBusyError``.
+
+    Raises:
+        InvalidURLError: No store answers to the URL.
+    """
+    from nearfield.stores.local.connections import Durability  # noqa: PLC0415
+    from nearfield.stores.local.database import LocalDatabase  # noqa: PLC0415 - opens SQLite
+
+    try:
+        level = Durability(durability)
+    except ValueError:
+        raise InvalidInputError(
+            f"durability is {durability!r}, expected one of: {', '.join(Durability)}"
+        ) from None
+    if isinstance(timeout_s, bool) or not timeout_s >= 0:
+        raise InvalidInputError(f"timeout_s is {timeout_s!r}, expected seconds, 0 or more")
+    root = _local_path(url)
+    factory = LocalDatabase(root, durability=level, timeout_s=timeout_s, read_only=read_only)
+    return Database(factory, str(url))
+
+
+def open(  # noqa: A001 - reads as nearfield.open
+    url: str | Path,
+    name: str = "default",
+    *,
+    embedder: Embedder | str | None = None,
+    dimension: int | None = None,
+    metric: Metric | str | None = None,
+    create: bool = True,
+    read_only: bool = False,
+    durability: str = "full",
+    timeout_s: float = 30.0,
+) -> Collection:
+    """Open a collection, making it if it is not there.
+
+    Args:
+        url: The database; see :func:`connect`.
+        name: The collection's name.
+        embedder: See :meth:`Database.create`.
+        dimension: See :meth:`Database.create`.
+        metric: See :meth:`Database.create`.
+        create: Whether to make a collection that is not there.
+        read_only: See :func:`connect`; nothing is made then.
+        durability: See :func:`connect`.
+        timeout_s: See :func:`connect`.
+
+    Raises:
+        CollectionNotFoundError: It is not there, and ``create`` is False.
+        EmbedderMismatchError: It was built with another embedder, dimension or metric.
+    """
+    database = connect(url, read_only=read_only, durability=durability, timeout_s=timeout_s)
+    try:
+        return database.open(name, embedder=embedder, dimension=dimension, metric=metric)
+    except CollectionNotFoundError:
+        if not create or read_only:
+            raise
+    try:
+        return database.create(name, embedder=embedder, dimension=dimension, metric=metric)
+    except FileExistsError:  # another process was faster
+        return database.open(name, embedder=embedder, dimension=dimension, metric=metric)
+
+
+def _local_path(url: str | Path) -> Path:
+    if isinstance(url, Path):
+        return url.expanduser()
+    if not isinstance(url, str) or not url or "\0" in url:
+        raise InvalidURLError(f"{url!r} is no database URL; expected a folder such as './data'")
+    if "://" not in url:
+        return Path(url).expanduser()
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
+        return Path(url2pathname(parts.path))
+    raise InvalidURLError(
+        f"no store answers to {parts.scheme}:// in {url!r}; known: a folder's path, file:///path"
+    )
+
+
+def _load(embedder: Embedder | str | None) -> Embedder:
+    from nearfield.embedders import load  # noqa: PLC0415 - numpy users need no model
+
+    return load(embedder)
+
+
+def _metric(value: Metric | str | None) -> Metric | None:
+    if value is None:
+        return None
+    try:
+        return Metric(value)
+    except ValueError:
+        raise InvalidInputError(
+            f"metric is {value!r}, expected one of: {', '.join(Metric)}"
+        ) from None
+
+
+def _refuse_mismatch(
+    store: Store, embedder: Embedder | None, dimension: int | None, metric: Metric | None
+) -> None:
+    built = store.info.embedding
+    name = store.info.name
+    remedy = "open it without that argument, or make a new collection"
+    if embedder is not None and embedder.info.fingerprint != built.fingerprint:
+        raise EmbedderMismatchError(
+            f"collection {name!r} was built with {built.model!r} (dimension {built.dimension}, "
+            f"fingerprint {built.fingerprint[:12]}), but {embedder.info.model!r} (dimension "
+            f"{embedder.info.dimension}, fingerprint {embedder.info.fingerprint[:12]}) was given; "
+            f"{remedy}"
+        )
+    if dimension is not None and dimension != built.dimension:
+        raise EmbedderMismatchError(
+            f"collection {name!r} holds vectors of dimension {built.dimension}, not {dimension}; "
+            f"{remedy}"
+        )
+    if metric is not None and metric is not store.info.metric:
+        raise EmbedderMismatchError(
+            f"collection {name!r} compares vectors by {store.info.metric}, not {metric}; {remedy}"
+        )

@@ -1,0 +1,261 @@
+"""Every error nearfield raises, in one tree.
+
+::
+
+    NearfieldError
+    ├── InvalidInputError (ValueError)             refused before anything was written
+    │   ├── InvalidDocumentError                   id, text, metadata or created_at
+    │   ├── InvalidVectorError                     NaN, infinity, zero under cosine, wrong rank
+    │   │   └── DimensionMismatchError
+    │   ├── InvalidNameError                       a collection's name
+    │   ├── InvalidURLError                        a URL that no store answers to
+    │   └── FilterError
+    │       └── UnsupportedFilterError             the store has no native form for the operator
+    ├── EmbeddingError (RuntimeError)              an embedder failed or broke its contract
+    │   ├── EmbedderMismatchError (ValueError)     not the embedder the collection was built with
+    │   └── EmbedderRequiredError                  text was given where only vectors are possible
+    ├── UnsupportedOperationError (NotImplementedError)
+    ├── CollectionNotFoundError (LookupError)
+    ├── DocumentNotFoundError (LookupError)
+    ├── CollectionExistsError (FileExistsError)
+    ├── StoreError (RuntimeError)
+    │   ├── StoreBusyError (TimeoutError)          a lock was not had within timeout_s
+    │   ├── CollectionInUseError                   open elsewhere, and it is needed alone
+    │   ├── ReadOnlyError (PermissionError)
+    │   ├── StorageFullError (OSError)
+    │   ├── CorruptionError                        damage was found; nothing damaged is served
+    │   ├── FormatVersionError                     written by a newer nearfield
+    │   ├── ClosedError
+    │   └── ForkedProcessError                     a handle busy while the process forked
+    ├── IngestError (RuntimeError)                 a file could not be read
+    └── MissingDependencyError (ImportError)       names the exact pip command
+
+Each message says what happened, what was given, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClosedError",
+    "CollectionExistsError",
+    "CollectionInUseError",
+    "CollectionNotFoundError",
+    "CorruptionError",
+    "DimensionMismatchError",
+    "DocumentNotFoundError",
+    "EmbedderMismatchError",
+    "EmbedderRequiredError",
+    "EmbeddingError",
+    "FilterError",
+    "ForkedProcessError",
+    "FormatVersionError",
+    "IngestError",
+    "InvalidDocumentError",
+    "InvalidInputError",
+    "InvalidNameError",
+    "InvalidURLError",
+    "InvalidVectorError",
+    "MissingDependencyError",
+    "NearfieldError",
+    "ReadOnlyError",
+    "StorageFullError",
+    "StoreBusyError",
+    "StoreError",
+    "UnsupportedFilterError",
+    "UnsupportedOperationError",
+]
+
+
+class NearfieldError(Exception):
+    """The root of every error that nearfield raises on purpose."""
+
+
+class InvalidInputError(NearfieldError, ValueError):
+    """An argument was refused; nothing was written."""
+
+
+class InvalidDocumentError(InvalidInputError):
+    """A document's id, text, metadata or creation time cannot be stored.
+
+    Attributes:
+        position: The document's place in the batch, from 0, where it is known.
+    """
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        self.position = position
+        super().__init__(message)
+
+
+class InvalidVectorError(InvalidInputError):
+    """A vector is not a finite, usable point of the collection's space."""
+
+
+class DimensionMismatchError(InvalidVectorError):
+    """A vector has another dimension than the collection.
+
+    Attributes:
+        expected: The collection's dimension.
+        got: The dimension that was given.
+    """
+
+    def __init__(self, *, expected: int, got: int, what: str = "vector") -> None:
+        self.expected = expected
+        self.got = got
+        super().__init__(
+            f"{what} has dimension {got}, but this collection holds vectors of dimension "
+            f"{expected}; embed with the model the collection was built with, or open a new "
+            "collection"
+        )
+
+
+class InvalidNameError(InvalidInputError):
+    """A collection's name is not allowed."""
+
+
+class InvalidURLError(InvalidInputError):
+    """A database URL names no store that is known."""
+
+
+class FilterError(InvalidInputError):
+    """A filter is malformed: an unknown operator, a bad value, too deep a tree."""
+
+
+class UnsupportedFilterError(FilterError):
+    """The store cannot evaluate this filter natively, and nothing filters silently afterwards."""
+
+
+class EmbeddingError(NearfieldError, RuntimeError):
+    """An embedder failed, or returned something that breaks its contract."""
+
+
+class EmbedderMismatchError(EmbeddingError, ValueError):
+    """The embedder is not the one that the collection's vectors were made with."""
+
+
+class EmbedderRequiredError(EmbeddingError):
+    """Text has to be embedded, but the collection was opened without an embedder."""
+
+
+class UnsupportedOperationError(NearfieldError, NotImplementedError):
+    """The store behind this collection cannot do what was asked."""
+
+
+class CollectionNotFoundError(NearfieldError, LookupError):
+    """No collection has this name.
+
+    Attributes:
+        name: The name that was asked for.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
+class DocumentNotFoundError(NearfieldError, LookupError):
+    """No document has the id that a search should start from.
+
+    Attributes:
+        id: The id that was asked for.
+    """
+
+    def __init__(self, message: str, *, id: str) -> None:
+        self.id = id
+        super().__init__(message)
+
+
+class CollectionExistsError(NearfieldError, FileExistsError):
+    """A collection of this name is already there.
+
+    Attributes:
+        name: The name that is taken.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
+class StoreError(NearfieldError, RuntimeError):
+    """A store could not do its work."""
+
+
+class StoreBusyError(StoreError, TimeoutError):
+    """Another writer held the store's lock for longer than ``timeout_s``."""
+
+
+class CollectionInUseError(StoreError):
+    """The collection is open elsewhere, and the operation needs it alone."""
+
+
+class ReadOnlyError(StoreError, PermissionError):
+    """A write was asked of a store that is open, or stored, read-only."""
+
+
+class StorageFullError(StoreError, OSError):
+    """The disk is full; the write was rolled back and what was there is unharmed."""
+
+
+class CorruptionError(StoreError):
+    """Stored data is damaged; it was detected and not served.
+
+    Attributes:
+        path: The damaged file, where it is known.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class FormatVersionError(StoreError):
+    """The files were written in a format newer than this nearfield reads.
+
+    Attributes:
+        found: The version in the files.
+        supported: The newest version this nearfield reads.
+    """
+
+    def __init__(self, *, found: int, supported: int, path: str) -> None:
+        self.found = found
+        self.supported = supported
+        super().__init__(
+            f"{path} has format version {found}, but this nearfield reads versions up to "
+            f"{supported}; upgrade with: pip install --upgrade nearfield"
+        )
+
+
+class ClosedError(StoreError):
+    """The collection or database was closed; open it again."""
+
+
+class ForkedProcessError(StoreError):
+    """The process forked while this handle was busy; open the collection again in the child."""
+
+
+class IngestError(NearfieldError, RuntimeError):
+    """A file could not be read or split.
+
+    Attributes:
+        source: The file or record the error is about.
+    """
+
+    def __init__(self, message: str, *, source: str) -> None:
+        self.source = source
+        super().__init__(message)
+
+
+class MissingDependencyError(NearfieldError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: The extra of nearfield that brings it.
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        self.extra = extra
+        super().__init__(
+            f"{purpose} needs the package {package!r}; install it with: "
+            f'pip install "nearfield[{extra}]"',
+            name=package,
+        )

@@ -1,0 +1,179 @@
+"""What a search asks: its queries and options, checked before anything is embedded or read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nearfield.documents import SearchMode
+from nearfield.errors import InvalidInputError, InvalidVectorError
+from nearfield.filters import parse
+from nearfield.stores.base import Include, SearchRequest
+from nearfield.validation import check_positive, check_text, check_vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nearfield.filters import Filter
+    from nearfield.stores.base import CollectionInfo
+
+__all__ = ["Queries", "SearchOptions", "read_include", "read_queries"]
+
+_PARTS = ("text", "metadata", "embedding")
+_DIVERSITY_POOL = 4
+"""Candidates per hit that maximal marginal relevance picks from, and at least 50 in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """One or more queries.
+
+    Attributes:
+        texts: One text each, or None when only vectors were given.
+        vectors: float32 of shape (n, dimension), or None when texts are still to be embedded.
+    """
+
+    texts: tuple[str, ...] | None
+    vectors: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """All that several queries of one search share; see ``Collection.search``."""
+
+    k: int
+    where: Filter | None
+    mode: SearchMode
+    min_score: float | None
+    diversity: float | None
+    include: Include
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        k: object,
+        where: Any,
+        mode: object,
+        min_score: object,
+        diversity: object,
+        include: Iterable[str],
+    ) -> SearchOptions:
+        """Check each option, or raise ``InvalidInputError``."""
+        return cls(
+            check_positive(k, "k"),
+            parse(where),
+            _read_mode(mode),
+            None if min_score is None else _read_number(min_score, "min_score"),
+            None if diversity is None else _read_diversity(diversity),
+            read_include(include),
+        )
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether queries must be embedded."""
+        return self.mode is not SearchMode.KEYWORD
+
+    def request(self, queries: Queries, *, spare: int = 0) -> SearchRequest:
+        """Return what to ask the store, for ``spare`` more hits than k."""
+        k, include = self.k + spare, self.include
+        if self.diversity is not None:
+            k = max(_DIVERSITY_POOL * k, 50)
+            include = Include(include.text, include.metadata, embedding=True)
+        return SearchRequest(
+            mode=self.mode,
+            k=k,
+            vectors=queries.vectors if self.needs_vectors else None,
+            texts=queries.texts if self.mode is not SearchMode.VECTOR else None,
+            where=self.where,
+            min_score=self.min_score,
+            include=include,
+        )
+
+
+def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionInfo) -> Queries:
+    """Tell texts from vectors and check them.
+
+    Args:
+        queries: Texts or vectors, all of one kind; None entries where only vectors are given.
+        vectors: The embeddings of the texts, shape (n, dimension), or None.
+        mode: What the queries are for.
+        info: The collection they are for.
+    """
+    texts = None
+    if all(isinstance(query, str) for query in queries):
+        texts = tuple(check_text(query, what="query") for query in queries)
+    elif any(isinstance(query, str) for query in queries):
+        raise InvalidInputError("the queries are a mixture of texts and vectors; search for each")
+    elif vectors is None:
+        vectors = queries
+    elif any(query is not None for query in queries):
+        raise InvalidInputError("the query is a vector, and vector= gives another; pass one")
+    if texts is None and mode is not SearchMode.VECTOR:
+        raise InvalidInputError(
+            f"a {mode} search matches words, and the query is a vector; pass a text, with its "
+            "embedding as vector= if you have it"
+        )
+    if vectors is None:
+        return Queries(texts, None)
+    checked = check_vectors(
+        _stacked(vectors),
+        dimension=info.embedding.dimension,
+        metric=info.metric,
+        what="query vector",
+    )
+    if len(checked) != len(queries):
+        raise InvalidInputError(f"{len(checked)} vectors were given for {len(queries)} queries")
+    return Queries(texts, checked)
+
+
+def read_include(include: Iterable[str]) -> Include:
+    """Read the names of document parts, or raise ``InvalidInputError``."""
+    names = [include] if isinstance(include, str) else list(include)
+    unknown = [name for name in names if name not in _PARTS]
+    if unknown:
+        raise InvalidInputError(f"include has {unknown[0]!r}, expected any of: {', '.join(_PARTS)}")
+    return Include(**{part: part in names for part in _PARTS})
+
+
+def _stacked(vectors: Any) -> Any:
+    """Join a list of vectors to one array; anything else is left to be judged as it is."""
+    if not isinstance(vectors, list | tuple):
+        return vectors
+    if any(vector is None for vector in vectors):
+        raise InvalidInputError("there is no query: pass a text or a vector, or like=")
+    try:
+        return np.asarray(vectors)
+    except ValueError:
+        raise InvalidVectorError(
+            "the query vectors differ in length, expected one dimension for all"
+        ) from None
+
+
+def _read_mode(mode: object) -> SearchMode:
+    try:
+        return SearchMode(mode)  # type: ignore[arg-type]  # any value may be tried
+    except ValueError:
+        raise InvalidInputError(
+            f"mode is {mode!r}, expected one of: {', '.join(SearchMode)}"
+        ) from None
+
+
+def _read_number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InvalidInputError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if math.isnan(number):
+        raise InvalidInputError(f"{name} is NaN, expected a number")
+    return number
+
+
+def _read_diversity(value: object) -> float:
+    number = _read_number(value, "diversity")
+    if not 0.0 <= number <= 1.0:
+        raise InvalidInputError(f"diversity is {number}, expected 0 (relevance alone) to 1")
+    return number

@@ -1,0 +1,246 @@
+"""What a store is: the protocol behind every collection, embedded or remote.
+
+A store holds documents and their vectors and answers searches over them. It knows nothing of
+embedders: vectors come in ready, validated by :class:`~nearfield.collection.Collection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nearfield.documents import Document, EmbeddingInfo, Hit, Metric, SearchMode
+    from nearfield.filters import Filter
+
+__all__ = [
+    "Capabilities",
+    "CheckReport",
+    "Checkable",
+    "CollectionInfo",
+    "Include",
+    "Problem",
+    "RepairReport",
+    "SearchRequest",
+    "Store",
+    "StoreFactory",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store does natively; a collection degrades loudly, never quietly.
+
+    Attributes:
+        modes: The search modes the store answers itself.
+        atomic_writes: Whether one upsert or delete call happens whole or not at all.
+        read_your_writes: Whether an acknowledged write is seen by the next search; False means
+            eventual consistency.
+        backup: Whether the store can be checked, repaired and backed up from here.
+    """
+
+    modes: frozenset[SearchMode]
+    atomic_writes: bool
+    read_your_writes: bool
+    backup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What is fixed about a collection at its birth.
+
+    Attributes:
+        name: The collection's name in its database.
+        embedding: The space its vectors live in.
+        metric: How its vectors are compared.
+    """
+
+    name: str
+    embedding: EmbeddingInfo
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """Which parts of a document come back; its id always does."""
+
+    text: bool = True
+    metadata: bool = True
+    embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One search, or many that share everything but the query.
+
+    Attributes:
+        mode: What to match.
+        k: The most hits per query, at least 1.
+        vectors: float32 of shape (queries, dimension), for the modes vector and hybrid.
+        texts: One query text each, for the modes keyword and hybrid.
+        where: Only documents that match this filter.
+        min_score: Only hits that score at least this.
+        include: The parts of each document to return.
+    """
+
+    mode: SearchMode
+    k: int
+    vectors: NDArray[np.float32] | None = None
+    texts: Sequence[str] | None = None
+    where: Filter | None = None
+    min_score: float | None = None
+    include: Include = Include()
+
+
+@runtime_checkable
+class Store(Protocol):
+    """A place that holds one collection. Safe to call from several threads at once."""
+
+    @property
+    def info(self) -> CollectionInfo:
+        """What was fixed at the collection's birth."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store does natively."""
+        ...
+
+    def upsert(self, documents: Sequence[Document], *, replace: Filter | None = None) -> None:
+        """Write documents, each with its embedding, in one atomic step.
+
+        A document whose id is there already takes its place. Ids in the batch are unique.
+
+        Args:
+            documents: What to write.
+            replace: In the same step, delete the documents that match this filter and are not in
+                the batch.
+        """
+        ...
+
+    def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
+        """Delete by ids, or by filter, in one atomic step; return how many were there."""
+        ...
+
+    def get(self, ids: Sequence[str], *, include: Include) -> list[Document | None]:
+        """Fetch documents in the order of the ids, None for each that is not there."""
+        ...
+
+    def search(self, request: SearchRequest) -> list[list[Hit]]:
+        """Answer each query with its best hits, best first, ties by id.
+
+        min(k, matches) hits come back per query, less those under ``min_score``.
+        """
+        ...
+
+    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+        """Iterate over a consistent snapshot, in the order of writing."""
+        ...
+
+    def count(self, *, where: Filter | None = None) -> int:
+        """Count the documents, or those that match."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Return JSON-ready figures on size and state."""
+        ...
+
+    def close(self) -> None:
+        """Let go of every resource. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that a check found wrong.
+
+    Attributes:
+        kind: A short, stable name of the kind of damage.
+        detail: What is wrong, for a person.
+        id: The document it concerns, where it is known.
+    """
+
+    kind: str
+    detail: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check of every stored byte found.
+
+    Attributes:
+        documents: How many documents were read and verified.
+        problems: What is wrong, empty when all is well.
+    """
+
+    documents: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        documents: How many documents the collection holds now.
+        quarantined: The documents whose stored bytes were damaged and were set aside; ids that
+            could not be read are left out.
+        actions: What was done, for a person, in order.
+    """
+
+    documents: int
+    quarantined: tuple[str, ...]
+    actions: tuple[str, ...]
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A store whose files are at hand: it can be verified, mended and copied."""
+
+    def check(self) -> CheckReport:
+        """Verify every stored byte."""
+        ...
+
+    def repair(self) -> RepairReport:
+        """Rebuild what can be rebuilt and set aside what is damaged."""
+        ...
+
+    def backup(self, destination: Path) -> None:
+        """Copy the collection, as of one moment, into a new database folder."""
+        ...
+
+
+class StoreFactory(Protocol):
+    """One database of a kind of store: the collections behind one URL."""
+
+    def list(self) -> list[str]:
+        """Name the collections, sorted."""
+        ...
+
+    def open(self, name: str) -> Store:
+        """Open a collection, or raise ``CollectionNotFoundError``."""
+        ...
+
+    def create(self, info: CollectionInfo) -> Store:
+        """Make a collection, or raise ``CollectionExistsError``."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Delete a collection and all its documents, or raise ``CollectionNotFoundError``."""
+        ...
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a collection another name."""
+        ...

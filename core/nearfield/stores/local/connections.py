@@ -1,0 +1,346 @@
+"""SQLite connections: how they are set up, shared between threads, and survive a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from nearfield.errors import (
+    ClosedError,
+    CorruptionError,
+    ForkedProcessError,
+    NearfieldError,
+    ReadOnlyError,
+    StorageFullError,
+    StoreBusyError,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ConnectionPool", "Durability", "opened", "translated_errors"]
+
+_FORK_WAIT_S = 5.0
+
+
+class Durability(StrEnum):
+    """What an acknowledged write survives."""
+
+    FULL = "full"
+    """kill -9 and power loss: the log is flushed to the disk at every commit."""
+    NORMAL = "normal"
+    """kill -9; a power loss can take the last commits with it, but never half of one."""
+
+
+@contextlib.contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the operating system's errors into nearfield's."""
+    try:
+        yield
+    except NearfieldError:  # some are OSErrors too
+        raise
+    except sqlite3.Error as error:
+        raise _translate_sqlite(error, str(path)) from error
+    except OSError as error:
+        raise _translate_os(error, str(path)) from error
+
+
+def _corruption(path: str, detail: str) -> CorruptionError:
+    return CorruptionError(
+        f"{path} is damaged ({detail}); run `nearfield check`, then `nearfield repair`, or "
+        "restore a backup",
+        path=path,
+    )
+
+
+def _full(path: str) -> StorageFullError:
+    return StorageFullError(
+        f"the disk that holds {path} is full; nothing was written, free some space and repeat"
+    )
+
+
+def _read_only(path: str, detail: str) -> ReadOnlyError:
+    return ReadOnlyError(
+        f"{path} cannot be written ({detail}); check the permissions of the file and its folder, "
+        "or open it with read_only=True"
+    )
+
+
+def _translate_os(error: OSError, path: str) -> NearfieldError:
+    detail = error.strerror or str(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return _full(path)
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return _read_only(path, detail)
+    return StoreError(f"{path} cannot be used: {detail}; check that the folder exists")
+
+
+def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+    if "Could not decode to UTF-8" in str(error):
+        return _corruption(path, "stored text is not UTF-8")
+    match code:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            translated: NearfieldError = StoreBusyError(
+                f"{path} stayed locked by another writer for the whole timeout; try again, or "
+                "open with a larger timeout_s"
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            translated = _read_only(path, str(error))
+        case sqlite3.SQLITE_FULL:
+            translated = _full(path)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            translated = _corruption(path, str(error))
+        case _:
+            translated = StoreError(
+                f"SQLite failed on {path} ({error}); check that the disk and the folder are well"
+            )
+    return translated
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database file for one task that has it alone; errors come out as nearfield's."""
+    with translated_errors(path):
+        connection = _connect(path, timeout_s=1.0, durability=Durability.FULL, mode="mode=rw")
+        with contextlib.closing(connection):
+            yield connection
+
+
+def _connect(
+    path: Path, *, timeout_s: float, durability: Durability, mode: str
+) -> sqlite3.Connection:
+    """Open an existing file; ``mode`` never creates, as an absent file is no empty collection."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        timeout=timeout_s,
+        isolation_level=None,
+        check_same_thread=False,  # lent to one thread at a time
+        cached_statements=256,
+    )
+    try:
+        connection.execute(f"PRAGMA synchronous = {durability.value}")
+        connection.execute("PRAGMA cache_size = -16000")  # KiB
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class ConnectionPool:
+    """The connections of one open collection.
+
+    Any thread borrows a connection for one operation; one lock admits one writer at a time. Before
+    the process forks, all connections are closed, since SQLite's locks do not survive it; parent
+    and child open their own again at their next call.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timeout_s: float,
+        durability: Durability,
+        read_only: bool,
+    ) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._collection_id: str | None = None
+        self._timeout_s = timeout_s
+        self._durability = durability
+        self._idle: list[sqlite3.Connection] = []
+        self._borrowed = 0
+        self._closed = False
+        self._stranded = False  # forked while a connection was in use
+        self._stranded_in_child = False
+        self._changed = threading.Condition()
+        self._write_lock = threading.Lock()
+        _POOLS.add(self)
+
+    def expect(self, collection_id: str) -> None:
+        """Refuse to go on if another collection ever takes the file's place."""
+        self._collection_id = collection_id
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection in autocommit mode; SQLite's errors come out as nearfield's."""
+        connection = self._take()
+        try:
+            with translated_errors(self.path):
+                yield connection
+        finally:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
+                    connection.rollback()
+            self._put(connection)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection inside a read transaction: one unchanging view of the data."""
+        with self.borrow() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection inside a write transaction, committed at the end or rolled back."""
+        if self.read_only:
+            raise ReadOnlyError(
+                f"{self.path} was opened with read_only=True; open it without to write"
+            )
+        if not self._write_lock.acquire(timeout=self._timeout_s):
+            raise StoreBusyError(
+                f"another thread was writing to {self.path} for more than {self._timeout_s} s; "
+                "try again, or open with a larger timeout_s"
+            )
+        try:
+            with self.borrow() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        finally:
+            self._write_lock.release()
+
+    def close(self) -> None:
+        """Close the idle connections now and the borrowed ones as they come back."""
+        with self._changed:
+            self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the connections that no one has borrowed; others are opened when needed."""
+        with self._changed:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> sqlite3.Connection:
+        with self._changed:
+            if self._closed:
+                raise ClosedError(f"the collection at {self.path} was closed; open it again")
+            if self._stranded:
+                raise ForkedProcessError(
+                    f"this process was forked while the collection at {self.path} was in use; "
+                    "open it again in the child"
+                )
+            self._borrowed += 1
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return self._connect()
+        except BaseException:
+            with self._changed:
+                self._borrowed -= 1
+                self._changed.notify_all()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        with translated_errors(self.path):
+            connection = self._connect_read_only() if self.read_only else self._open("mode=rw")
+            try:
+                if not self.read_only:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                self._refuse_replaced(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _refuse_replaced(self, connection: sqlite3.Connection) -> None:
+        if self._collection_id is None:
+            return
+        row = connection.execute("SELECT collection_id FROM state").fetchone()
+        if row != (self._collection_id,):
+            raise ClosedError(
+                f"the collection at {self.path} was replaced since it was opened; open it again"
+            )
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return _connect(
+            self.path, timeout_s=self._timeout_s, durability=self._durability, mode=mode
+        )
+
+    def _connect_read_only(self) -> sqlite3.Connection:
+        connection = self._open("mode=ro")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            log = self.path.with_name(f"{self.path.name}-wal")
+            if os.access(self.path.parent, os.W_OK) or log.exists():
+                raise
+            # SQLite cannot make its shared memory file in a folder that it may not write to; with
+            # no log to read there is nothing to share.
+            return self._open("immutable=1")
+        return connection
+
+    def _put(self, connection: sqlite3.Connection) -> None:
+        with self._changed:
+            self._borrowed -= 1
+            self._changed.notify_all()
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def before_fork(self) -> None:
+        """Wait for borrowed connections, then close all; holds the pool until after the fork."""
+        self._changed.acquire()
+        self._stranded_in_child = not self._changed.wait_for(
+            lambda: self._borrowed == 0, timeout=_FORK_WAIT_S
+        )
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; connections are opened again when needed."""
+        self._changed.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew in the child, unless a connection was in use at the fork."""
+        self._stranded = self._stranded_in_child
+        self._changed = threading.Condition()  # threads that held or awaited it are gone
+        self._write_lock = threading.Lock()
+        self._borrowed = 0
+
+
+_POOLS: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+_forking: list[ConnectionPool] = []
+
+
+def _before_fork() -> None:
+    _forking.extend(_POOLS)
+    for pool in _forking:
+        pool.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for pool in _forking:
+        pool.after_fork_in_parent()
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for pool in _forking:
+        pool.after_fork_in_child()
+    _forking.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

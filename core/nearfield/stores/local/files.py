@@ -1,0 +1,104 @@
+"""Every file the embedded engine writes, by name, and how one is put in place."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearfield.errors import InvalidNameError
+
+__all__ = ["CollectionFiles", "DatabaseFolder", "sync_file", "sync_folder"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionFiles:
+    """The files of one collection.
+
+    Attributes:
+        folder: Holds this collection and nothing else.
+    """
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database: magic in ``application_id``, format in ``user_version``.
+
+        SQLite keeps ``-wal`` and ``-shm`` files beside it while it is open.
+        """
+        return self.folder / "collection.sqlite3"
+
+    def size_bytes(self) -> int:
+        """Return the bytes on disk, SQLite's log included."""
+        return sum(file.stat().st_size for file in self.folder.glob(f"{self.database.name}*"))
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFolder:
+    """The folder behind a database URL.
+
+    Attributes:
+        root: Holds one folder per collection.
+    """
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held for the moment of opening, creating, renaming or dropping a collection."""
+        return self.root / "nearfield.lock"
+
+    def collection(self, name: str) -> CollectionFiles:
+        """Return the files of a collection, or raise ``InvalidNameError``."""
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
+            raise InvalidNameError(
+                f"{name!r} cannot name a collection: use 1 to 100 letters, digits, '.', '_' or "
+                "'-', starting with a letter or digit and not ending with '.'"
+            )
+        return CollectionFiles(self.root / name)
+
+    def collections(self) -> list[str]:
+        """Name the collections, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if _NAME.fullmatch(entry.name) and CollectionFiles(entry).database.is_file()
+        )
+
+    def temporary(self, suffix: str) -> Path:
+        """Return a folder for work in progress; its name can never be a collection's."""
+        return self.root / f".{suffix}.tmp"
+
+    def leftovers(self) -> list[Path]:
+        """List the work in progress of processes that died; only valid while the lock is held."""
+        return list(self.root.glob(".*.tmp"))
+
+    def set_aside(self, name: str, stamp: str) -> Path:
+        """Return where a damaged collection's files are kept after a repair replaced them."""
+        return self.root / f".damaged-{name}-{stamp}"
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file to the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder survive a power loss."""
+    if os.name == "nt":  # folders cannot be opened there; NTFS journals renames itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""The exact search: every vector is scored, and the best are scored again in float64."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nearfield.documents import Metric
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+    Ranked = tuple[IntArray, NDArray[np.float64]]
+
+__all__ = ["exact_scores", "top_k_many", "top_k_one"]
+
+_UNIT_ROUNDOFF = 2.0**-24
+_BATCH_SCORES = 1 << 23
+"""Scores held at once by a batch: 32 MiB of float32."""
+
+_NOTHING: Ranked = (np.empty(0, np.int64), np.empty(0))
+
+
+def exact_scores(vectors: FloatArray, query: FloatArray, metric: Metric) -> NDArray[np.float64]:
+    """Score vectors against a query in float64.
+
+    Each row is summed on its own in a fixed order, so equal vectors score equally wherever they
+    stand. Cosine is rounded to float32, so that vectors which differ only in length tie.
+
+    Args:
+        vectors: Shape (n, dimension).
+        query: Shape (dimension,).
+        metric: How to compare.
+
+    Returns:
+        Similarities of shape (n,).
+    """
+    x, y = vectors.astype(np.float64), query.astype(np.float64)
+    if metric is Metric.EUCLIDEAN:
+        difference = x - y
+        distances = np.sqrt((difference * difference).sum(axis=1))
+        return np.asarray(1.0 / (1.0 + distances))
+    products = np.asarray((x * y).sum(axis=1))
+    if metric is Metric.DOT:
+        return products
+    cosines = products / (np.sqrt((x * x).sum(axis=1)) * np.sqrt((y * y).sum()))
+    return np.asarray(np.clip(cosines, -1.0, 1.0), np.float32).astype(np.float64)
+
+
+def top_k_one(
+    vectors: FloatArray,
+    norms: FloatArray,
+    queries: FloatArray,
+    k: int,
+    *,
+    metric: Metric,
+    positions: IntArray | None,
+) -> list[Ranked]:
+    """Find the k rows that match one query best, exactly.
+
+    Args:
+        vectors: Shape (n, dimension), C-contiguous.
+        norms: Their lengths, shape (n,).
+        queries: Shape (1, dimension), C-contiguous.
+        k: How many.
+        metric: How to compare.
+        positions: The rows to consider, ascending; None for all.
+
+    Returns:
+        For the query, positions and scores, best first. All rows that tie with the k-th best are
+        there, so that the caller can order ties by id; hence more than k rows may come back.
+    """
+    count = len(vectors) if positions is None else len(positions)
+    if count == 0:
+        return [_NOTHING]
+    query = queries[0]
+    products = _kernel(vectors, query, metric, positions)
+    if positions is not None:
+        norms = norms[positions]
+    dimension, query_norm = vectors.shape[1], _norm(query)
+    # A float32 sum of d products errs by at most d·u·Σ|xᵢqᵢ|, in any order of summation (Higham,
+    # Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
+    error = (dimension + 4) * _UNIT_ROUNDOFF
+    if metric is Metric.COSINE:
+        best = _candidates(products / norms, k, absolute=error * query_norm)
+    elif metric is Metric.DOT:
+        best = _candidates(products, k, absolute=error * float(norms.max()) * query_norm)
+    else:
+        best = _candidates(-products, k, relative=error)
+    if positions is not None:
+        best = positions[best]
+    return [_rescore(vectors, query, best, k, metric)]
+
+
+def top_k_many(
+    vectors: FloatArray,
+    norms: FloatArray,
+    queries: FloatArray,
+    k: int,
+    *,
+    metric: Metric,
+    positions: IntArray | None,
+) -> list[Ranked]:
+    """Answer many queries with matrix products; arguments and results as in :func:`top_k_one`."""
+    if positions is not None:
+        vectors, norms = vectors[positions], norms[positions]
+    count, dimension = vectors.shape
+    if count == 0:
+        return [_NOTHING for _ in queries]
+    error = (dimension + 4) * _UNIT_ROUNDOFF
+    longest = float(norms.max())
+    step = max(1, _BATCH_SCORES // count)
+    results = []
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        for query, products in zip(block, block @ vectors.T, strict=True):
+            query_norm = _norm(query)
+            if metric is Metric.COSINE:
+                best = _candidates(products / norms, k, absolute=error * query_norm)
+            elif metric is Metric.DOT:
+                best = _candidates(products, k, absolute=error * longest * query_norm)
+            else:
+                # ‖x − q‖² = ‖x‖² − 2x·q + ‖q‖²; cancellation is paid for with a wider margin.
+                rough = 2.0 * products - norms * norms
+                best = _candidates(rough, k, absolute=2 * error * (longest + query_norm) ** 2)
+            rows, scores = _rescore(vectors, query, best, k, metric)
+            results.append((rows if positions is None else positions[rows], scores))
+    return results
+
+
+def _kernel(
+    vectors: FloatArray, query: FloatArray, metric: Metric, positions: IntArray | None
+) -> FloatArray:
+    """Compute inner products, or squared distances for euclidean, on this thread alone."""
+    faiss = _faiss()
+
+    count = len(vectors) if positions is None else len(positions)
+    dimension = vectors.shape[1]
+    out = np.empty(count, np.float32)
+    to, q, x = faiss.swig_ptr(out), faiss.swig_ptr(query), faiss.swig_ptr(vectors)
+    if positions is None:
+        kernel = faiss.fvec_L2sqr_ny if metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_ny
+        kernel(to, q, x, dimension, count)
+        return out
+    kernel = (
+        faiss.fvec_L2sqr_by_idx if metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_by_idx
+    )
+    # It opens an OpenMP region for its one query, and a team of threads for every caller with it.
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        kernel(to, q, x, faiss.swig_ptr(positions), dimension, 1, count)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return out
+
+
+@cache
+def _faiss() -> Any:
+    """Import faiss at the first search: it is heavy, and its kernels carry no types."""
+    import faiss  # noqa: PLC0415
+
+    return faiss
+
+
+def _norm(vector: FloatArray) -> float:
+    return float(np.sqrt((vector.astype(np.float64) ** 2).sum()))
+
+
+def _candidates(
+    rough: FloatArray, k: int, *, absolute: float = 0.0, relative: float = 0.0
+) -> IntArray:
+    """Return every row that may be among the k best, given how far each rough score can err."""
+    if k >= len(rough):
+        return np.arange(len(rough))
+    kth = float(np.partition(rough, len(rough) - k)[len(rough) - k])
+    # Twice the error, as the k-th and the row in question may err in opposite directions, and half
+    # as much again for the rounding of this sum and of the scores.
+    return np.flatnonzero(rough >= kth - 3 * (absolute + relative * abs(kth)))
+
+
+def _rescore(
+    vectors: FloatArray, query: FloatArray, rows: IntArray, k: int, metric: Metric
+) -> Ranked:
+    scores = exact_scores(vectors[rows], query, metric)
+    order = np.argsort(-scores, kind="stable")
+    if len(order) > k:
+        ties = np.searchsorted(-scores[order], -scores[order[k - 1]], side="right")
+        order = order[:ties]
+    return rows[order], scores[order]

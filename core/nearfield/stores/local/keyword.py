@@ -1,0 +1,120 @@
+"""Keyword search: BM25 over SQLite's FTS5 index, which is written in the documents' transaction."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from itertools import compress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "index_slots",
+    "keyword_top_k",
+    "match_expression",
+    "rebuild_index",
+    "unindex_slots",
+    "verify_index",
+]
+
+_MAX_TERMS = 256
+_FETCH_ROWS = 1024
+_SEPARATORS = re.compile(r"[\s\x00-/:-@\[-`{-\x7f]+")
+# Lucene's English stop set, and the words that questions are made of.
+_STOP_WORDS = frozenset(
+    """
+    a an and are as at be but by for if in into is it no not of on or such that the their then
+    there these they this to was will with
+    am can could did do does had has have how i me my our should so than us we were what when
+    where which who why would you your
+    """.split()
+)
+
+
+def match_expression(query: str) -> str | None:
+    """Turn a user's text into an FTS5 expression that matches any of its words.
+
+    Each word is quoted, so nothing in the text is read as FTS5 syntax. Stop words count only when
+    there is nothing else.
+
+    Returns:
+        None when there is no word to search for.
+    """
+    words = dict.fromkeys(word for word in _SEPARATORS.split(query.lower()) if word)
+    telling = [word for word in words if word not in _STOP_WORDS] or list(words)
+    if not telling:
+        return None
+    return " OR ".join(f'"{word}"' for word in telling[:_MAX_TERMS])
+
+
+def keyword_top_k(
+    connection: sqlite3.Connection, query: str, k: int, allowed: NDArray[np.int64] | None
+) -> list[tuple[int, float]]:
+    """Rank documents by BM25 (k1 = 1.2, b = 0.75, as FTS5 fixes them).
+
+    Args:
+        connection: In a transaction.
+        query: Any text.
+        k: How many.
+        allowed: The slots to consider, ascending; None for all.
+
+    Returns:
+        Slots and scores, best first, with all that tie with the k-th best.
+    """
+    expression = match_expression(query)
+    if expression is None or (allowed is not None and not len(allowed)):
+        return []
+    cursor = connection.execute(
+        "SELECT rowid, rank FROM documents_fts WHERE documents_fts MATCH ? ORDER BY rank",
+        (expression,),
+    )
+    best: list[tuple[int, float]] = []
+    while rows := cursor.fetchmany(_FETCH_ROWS):
+        for slot, rank in rows if allowed is None else _among(rows, allowed):
+            if len(best) >= k and -rank < best[k - 1][1]:
+                cursor.close()
+                return best
+            best.append((slot, -rank))
+    return best
+
+
+def _among(
+    rows: list[tuple[int, float]], allowed: NDArray[np.int64]
+) -> Iterator[tuple[int, float]]:
+    slots = np.fromiter((row[0] for row in rows), np.int64)
+    places = np.minimum(np.searchsorted(allowed, slots), len(allowed) - 1)
+    return compress(rows, allowed[places] == slots)
+
+
+def index_slots(connection: sqlite3.Connection, after: int) -> None:
+    """Add the documents beyond a slot to the index."""
+    connection.execute(
+        "INSERT INTO documents_fts (rowid, text) SELECT slot, text FROM documents WHERE slot > ?",
+        (after,),
+    )
+
+
+def unindex_slots(connection: sqlite3.Connection, slots: list[tuple[int]]) -> None:
+    """Take documents out of the index, while their rows are still there."""
+    connection.executemany(
+        "INSERT INTO documents_fts (documents_fts, rowid, text) "
+        "SELECT 'delete', slot, text FROM documents WHERE slot = ?",
+        slots,
+    )
+
+
+def rebuild_index(connection: sqlite3.Connection) -> None:
+    """Make the index anew from the texts."""
+    connection.execute("INSERT INTO documents_fts (documents_fts) VALUES ('rebuild')")
+
+
+def verify_index(connection: sqlite3.Connection) -> None:
+    """Compare the index with the texts; SQLite reports a difference as corruption."""
+    connection.execute(
+        "INSERT INTO documents_fts (documents_fts, rank) VALUES ('integrity-check', 1)"
+    )

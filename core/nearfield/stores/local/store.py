@@ -1,0 +1,330 @@
+"""The embedded store: documents in SQLite, searched exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nearfield.documents import Document, Hit, SearchMode
+from nearfield.errors import InvalidInputError
+from nearfield.filters import fields
+from nearfield.ranking import fusion_depth, reciprocal_rank_fusion, relevance
+from nearfield.stores.base import Capabilities, CollectionInfo, Include, SearchRequest
+from nearfield.stores.local import flat, maintenance
+from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_slots
+from nearfield.stores.local.memtable import Memtable, Snapshot
+from nearfield.stores.local.rows import (
+    INSERT_DOCUMENT,
+    INSERT_VECTOR,
+    SELECT_DOCUMENTS,
+    decode_document,
+    decode_metadata,
+    encode_document,
+    encode_vector,
+    fetch_vectors,
+    select_in,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nearfield.filters import Filter
+    from nearfield.stores.base import CheckReport, RepairReport
+    from nearfield.stores.local.connections import ConnectionPool
+    from nearfield.stores.local.files import DatabaseFolder
+
+    IntArray = NDArray[np.int64]
+
+__all__ = ["LocalStore"]
+
+_TOMBSTONES_KEPT = 100_000
+"""A process that slept through more deletions than this reads the collection anew."""
+
+_CAPABILITIES = Capabilities(
+    modes=frozenset(SearchMode), atomic_writes=True, read_your_writes=True, backup=True
+)
+
+Ranked = list[tuple[int, float]]
+"""Slots and scores, best first, with all that tie with the last."""
+
+
+class LocalStore:
+    """One collection in one SQLite database; any number of threads and processes may open it.
+
+    A search is one read transaction: vectors, filters, keywords and documents are of one moment.
+    """
+
+    def __init__(self, info: CollectionInfo, folder: DatabaseFolder, pool: ConnectionPool) -> None:
+        self._info = info
+        self._folder = folder
+        self._pool = pool
+        self._memtable = Memtable(info.embedding.dimension)
+
+    @property
+    def info(self) -> CollectionInfo:
+        """What was fixed at the collection's birth."""
+        return self._info
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store does natively: everything."""
+        return _CAPABILITIES
+
+    def upsert(self, documents: Sequence[Document], *, replace: Filter | None = None) -> None:
+        """Write documents in one transaction; see :class:`~nearfield.stores.base.Store`."""
+        with self._pool.writing() as connection:
+            ids = [document.id for document in documents]
+            old = select_in(connection, "SELECT slot FROM documents WHERE id IN", ids)
+            slots = {row[0] for row in old}
+            if replace is not None:
+                slots.update(self._matching_slots(connection, replace))
+            if not documents and not slots:
+                return
+            sequence = _next_sequence(connection)
+            _delete_slots(connection, slots)
+            last = _last_slot(connection)
+            connection.executemany(
+                INSERT_DOCUMENT,
+                [
+                    encode_document(slot, sequence, document)
+                    for slot, document in enumerate(documents, start=last + 1)
+                ],
+            )
+            connection.executemany(
+                INSERT_VECTOR,
+                [
+                    encode_vector(slot, _embedding_of(document))
+                    for slot, document in enumerate(documents, start=last + 1)
+                ],
+            )
+            index_slots(connection, last)
+
+    def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
+        """Delete in one transaction; see :class:`~nearfield.stores.base.Store`."""
+        with self._pool.writing() as connection:
+            slots: set[int] = set()
+            if ids is not None:
+                found = select_in(connection, "SELECT slot FROM documents WHERE id IN", ids)
+                slots.update(row[0] for row in found)
+            if where is not None:
+                slots.update(self._matching_slots(connection, where))
+            if slots:
+                _next_sequence(connection)
+                _delete_slots(connection, slots)
+            return len(slots)
+
+    def get(self, ids: Sequence[str], *, include: Include) -> list[Document | None]:
+        """Fetch documents by id; see :class:`~nearfield.stores.base.Store`."""
+        with self._pool.reading() as connection:
+            rows = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE id IN", ids))
+            found = {
+                document.id: document for document in self._documents(connection, rows, include)
+            }
+        return [found.get(identifier) for identifier in ids]
+
+    def search(self, request: SearchRequest) -> list[list[Hit]]:
+        """Answer each query exactly; see :class:`~nearfield.stores.base.Store`."""
+        if request.mode is SearchMode.KEYWORD and request.where is None:
+            with self._pool.reading() as connection:  # needs nothing that is kept in memory
+                rankings = _by_keyword(connection, request, request.k, None)
+                return [self._hits(connection, ranked, request) for ranked in rankings]
+        with self._view(request.where) as (connection, snapshot):
+            if request.mode is SearchMode.VECTOR:
+                rankings = self._by_vector(snapshot, request, request.k)
+            elif request.mode is SearchMode.KEYWORD:
+                allowed = snapshot.matching_slots(request.where)
+                rankings = _by_keyword(connection, request, request.k, allowed)
+            else:
+                rankings = self._by_both(connection, snapshot, request)
+            return [self._hits(connection, ranked, request) for ranked in rankings]
+
+    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+        """Iterate over one moment's documents; see :class:`~nearfield.stores.base.Store`."""
+        with self._pool.reading() as connection:
+            cursor = connection.execute(f"{SELECT_DOCUMENTS} ORDER BY slot")
+            while rows := cursor.fetchmany(256):
+                if where is not None:
+                    rows = [row for row in rows if where.matches(decode_metadata(row[5]))]
+                yield from self._documents(connection, rows, include)
+
+    def count(self, *, where: Filter | None = None) -> int:
+        """Count documents; see :class:`~nearfield.stores.base.Store`."""
+        if where is None:
+            with self._pool.reading() as connection:
+                total: int = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
+                return total
+        with self._view(where) as (_, snapshot):
+            return len(snapshot.matching_slots(where))
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures on size and state."""
+        with self._pool.reading() as connection:
+            value = {
+                name: connection.execute(statement).fetchone()[0]
+                for name, statement in {
+                    "documents": "SELECT count(*) FROM documents",
+                    "sequence": "SELECT sequence FROM state",
+                    "tombstones": "SELECT count(*) FROM tombstones",
+                    "quarantined": "SELECT count(*) FROM quarantine",
+                }.items()
+            }
+        files = self._folder.collection(self._info.name)
+        return {**value, "size_bytes": files.size_bytes(), "path": str(files.folder)}
+
+    def check(self) -> CheckReport:
+        """Verify every stored byte; see :class:`~nearfield.stores.base.Checkable`."""
+        return maintenance.check(self._pool, self._info.embedding.dimension)
+
+    def repair(self) -> RepairReport:
+        """Set damage aside and rebuild the rest; see :class:`~nearfield.stores.base.Checkable`."""
+        report = maintenance.repair(self._pool, self._folder, self._info)
+        self._memtable = Memtable(self._info.embedding.dimension)  # the file may be another one
+        return report
+
+    def backup(self, destination: Path) -> None:
+        """Copy the collection, as of one moment, into a new database folder."""
+        maintenance.backup(self._pool, self._info.name, destination)
+
+    def close(self) -> None:
+        """Close every connection. Idempotent."""
+        self._pool.close()
+
+    @contextlib.contextmanager
+    def _view(self, where: Filter | None) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
+        """Lend a read transaction and the snapshot of exactly what it sees."""
+        paths = frozenset[str]() if where is None else fields(where)
+        while True:
+            with self._pool.reading() as connection:
+                snapshot = self._memtable.at(connection, paths)
+                if snapshot is not None:
+                    yield connection, snapshot
+                    return
+
+    def _matching_slots(self, connection: sqlite3.Connection, where: Filter) -> list[int]:
+        """Find the slots that match, inside a write transaction that has not written yet."""
+        snapshot = self._memtable.at(connection, fields(where))
+        if snapshot is None:  # no one can be ahead of the transaction that holds the write lock
+            raise RuntimeError("the memtable is ahead of the database")
+        slots: list[int] = snapshot.matching_slots(where).tolist()
+        return slots
+
+    def _by_vector(self, snapshot: Snapshot, request: SearchRequest, k: int) -> list[Ranked]:
+        queries = _required(request.vectors, "vectors", request.mode)
+        search = flat.top_k_many if len(queries) > 1 else flat.top_k_one
+        found = search(
+            snapshot.vectors,
+            snapshot.norms,
+            queries,
+            k,
+            metric=self._info.metric,
+            positions=snapshot.positions(request.where),
+        )
+        return [
+            list(zip(snapshot.slots[rows].tolist(), scores.tolist(), strict=True))
+            for rows, scores in found
+        ]
+
+    def _by_both(
+        self, connection: sqlite3.Connection, snapshot: Snapshot, request: SearchRequest
+    ) -> list[Ranked]:
+        depth = fusion_depth(request.k)
+        allowed = None if request.where is None else snapshot.matching_slots(request.where)
+        by_vector = self._by_vector(snapshot, request, depth)
+        by_keyword = _by_keyword(connection, request, depth, allowed)
+        fused = []
+        for lists in zip(by_vector, by_keyword, strict=True):
+            slots = {slot for ranked in lists for slot, _ in ranked}
+            ids = _ids(connection, slots)
+            rankings = [_in_order(ranked, ids, depth) for ranked in lists]
+            scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
+            fused.append(_in_order(list(scores.items()), ids, len(scores)))
+        return fused
+
+    def _hits(
+        self, connection: sqlite3.Connection, ranked: Ranked, request: SearchRequest
+    ) -> list[Hit]:
+        """Order ties by id, cut, and fetch the documents."""
+        if request.min_score is not None:
+            ranked = [(slot, score) for slot, score in ranked if score >= request.min_score]
+        if len(ranked) > request.k:
+            ids = _ids(connection, {slot for slot, _ in ranked})
+            ranked = _in_order(ranked, ids, request.k)
+        scores = dict(ranked)
+        rows = select_in(connection, f"{SELECT_DOCUMENTS} WHERE slot IN", list(scores))
+        ordered = sorted(rows, key=lambda row: (-scores[row[0]], row[1]))
+        documents = self._documents(connection, ordered, request.include)
+        metric = self._info.metric
+        return [
+            Hit(document, score, rank, relevance(score, request.mode, metric))
+            for rank, (document, score) in enumerate(
+                zip(documents, (scores[row[0]] for row in ordered), strict=True), start=1
+            )
+        ]
+
+    def _documents(
+        self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], include: Include
+    ) -> list[Document]:
+        if not include.embedding:
+            return [decode_document(row, include) for row in rows]
+        vectors = fetch_vectors(
+            connection, [row[0] for row in rows], self._info.embedding.dimension
+        )
+        return [decode_document(row, include, vectors[row[0]]) for row in rows]
+
+
+def _by_keyword(
+    connection: sqlite3.Connection, request: SearchRequest, k: int, allowed: IntArray | None
+) -> list[Ranked]:
+    texts = _required(request.texts, "texts", request.mode)
+    return [keyword_top_k(connection, text, k, allowed) for text in texts]
+
+
+def _required(value: Any, name: str, mode: SearchMode) -> Any:
+    if value is None:
+        raise InvalidInputError(f"a {mode} search needs {name}, got None")
+    return value
+
+
+def _embedding_of(document: Document) -> NDArray[np.float32]:
+    if document.embedding is None:
+        raise InvalidInputError(f"document {document.id!r} has no embedding to store")
+    return document.embedding
+
+
+def _ids(connection: sqlite3.Connection, slots: set[int]) -> dict[int, str]:
+    return dict(select_in(connection, "SELECT slot, id FROM documents WHERE slot IN", list(slots)))
+
+
+def _in_order(ranked: Ranked, ids: dict[int, str], k: int) -> Ranked:
+    return sorted(ranked, key=lambda pair: (-pair[1], ids[pair[0]]))[:k]
+
+
+def _next_sequence(connection: sqlite3.Connection) -> int:
+    connection.execute("UPDATE state SET sequence = sequence + 1")
+    sequence: int = connection.execute("SELECT sequence FROM state").fetchone()[0]
+    return sequence
+
+
+def _last_slot(connection: sqlite3.Connection) -> int:
+    """Return the highest slot ever used, also by documents that are gone."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
+    return row[0] if row else 0
+
+
+def _delete_slots(connection: sqlite3.Connection, slots: set[int]) -> None:
+    rows = [(slot,) for slot in sorted(slots)]
+    if not rows:
+        return
+    unindex_slots(connection, rows)
+    connection.executemany("DELETE FROM documents WHERE slot = ?", rows)
+    connection.executemany("DELETE FROM vectors WHERE slot = ?", rows)
+    connection.executemany("INSERT INTO tombstones (slot) VALUES (?)", rows)
+    connection.execute(
+        "DELETE FROM tombstones WHERE position <= (SELECT max(position) FROM tombstones) - ?",
+        (_TOMBSTONES_KEPT,),
+    )

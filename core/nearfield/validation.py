@@ -1,0 +1,249 @@
+"""What may enter a collection: documents and vectors are checked here, once, before any write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nearfield.documents import Metric
+from nearfield.errors import (
+    DimensionMismatchError,
+    InvalidDocumentError,
+    InvalidInputError,
+    InvalidVectorError,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "check_id",
+    "check_ids",
+    "check_metadata",
+    "check_positive",
+    "check_text",
+    "check_timestamp",
+    "check_vectors",
+]
+
+MAX_METADATA_DEPTH = 32
+MAX_ID_BYTES = 4096
+MAX_NORM = 1e18
+"""Two vectors of this length have an inner product that float32 still holds."""
+MIN_COSINE_NORM = 1e-12
+"""Shorter vectors lose their direction to float32 underflow."""
+_INT64 = range(-(2**63), 2**63)
+
+
+def check_text(text: object, *, what: str = "text", position: int | None = None) -> str:
+    """Return the text, or raise ``InvalidDocumentError`` where it cannot be stored as UTF-8."""
+    if not isinstance(text, str):
+        raise InvalidDocumentError(
+            f"{what} must be a str, got {type(text).__name__}{_at(position)}", position=position
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidDocumentError(
+            f"{what} has a lone surrogate ({error.object[error.start]!a}) at character "
+            f"{error.start}{_at(position)}; decode the source with errors='replace'",
+            position=position,
+        ) from None
+    return text
+
+
+def check_id(identifier: object, *, position: int | None = None) -> str:
+    """Return the id, or raise ``InvalidDocumentError``."""
+    identifier = check_text(identifier, what="id", position=position)
+    if not identifier:
+        raise InvalidDocumentError(
+            f"id is empty{_at(position)}; leave it out and one is made", position=position
+        )
+    if len(identifier.encode()) > MAX_ID_BYTES:
+        raise InvalidDocumentError(
+            f"id has {len(identifier.encode())} bytes{_at(position)}, the most is {MAX_ID_BYTES}; "
+            "put long text into metadata",
+            position=position,
+        )
+    return identifier
+
+
+def check_timestamp(value: object, *, position: int | None = None) -> datetime | None:
+    """Return the creation time in UTC, or raise ``InvalidDocumentError``; a naive time is UTC."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidDocumentError(
+            f"created_at must be a datetime, got {type(value).__name__}{_at(position)}",
+            position=position,
+        )
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def check_metadata(metadata: object, *, position: int | None = None) -> dict[str, Any]:
+    """Copy metadata into plain JSON values.
+
+    Datetimes and dates become ISO 8601 text, tuples become lists, numpy scalars become Python's.
+
+    Raises:
+        InvalidDocumentError: Something in it is not JSON; the message names the path to it.
+    """
+    if not isinstance(metadata, Mapping):
+        raise InvalidDocumentError(
+            f"metadata must be a mapping, got {type(metadata).__name__}{_at(position)}",
+            position=position,
+        )
+    try:
+        return _plain_mapping(metadata, "metadata", 1)
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError(f"{error}{_at(position)}", position=position) from None
+
+
+def _plain_mapping(values: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
+    if depth > MAX_METADATA_DEPTH:
+        raise InvalidDocumentError(
+            f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels; flatten it"
+        )
+    plain = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise InvalidDocumentError(
+                f"{path} has the key {key!r} of type {type(key).__name__}; keys must be str"
+            )
+        plain[check_text(key, what=f"a key of {path}")] = _plain(value, path, key, depth)
+    return plain
+
+
+def _plain(value: object, path: str, key: str, depth: int) -> Any:
+    # Exact types first: they are nearly all there is.
+    kind = type(value)
+    if kind is str:
+        return check_text(value, what=f"{path}[{key!r}]")
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if value not in _INT64:
+            raise InvalidDocumentError(
+                f"{path}[{key!r}] is an integer beyond 64 bits; store it as text"
+            )
+        return value
+    if kind is float:
+        if not math.isfinite(value):  # type: ignore[arg-type]  # narrowed by `kind`
+            raise InvalidDocumentError(
+                f"{path}[{key!r}] is {value}, which JSON cannot hold; use None or leave it out"
+            )
+        return value
+    return _plain_other(value, path, key, depth)
+
+
+def _plain_other(value: object, path: str, key: str, depth: int) -> Any:
+    here = f"{path}[{key!r}]"
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, here, depth + 1)
+    if isinstance(value, list | tuple):
+        if depth >= MAX_METADATA_DEPTH:
+            raise InvalidDocumentError(
+                f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels; flatten it"
+            )
+        return [_plain(item, here, str(i), depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, np.generic) and not isinstance(value, np.void):
+        item = value.item()
+        if not isinstance(item, np.generic):
+            return _plain(item, path, key, depth)
+    if isinstance(value, str):  # the member of an enum, say
+        return _plain(str.__str__(value), path, key, depth)
+    if isinstance(value, int | float):
+        base = int if isinstance(value, int) else float
+        return _plain(base(value), path, key, depth)
+    raise InvalidDocumentError(
+        f"{here} is a {type(value).__name__}, which is not JSON; expected str, int, float, bool, "
+        "None, datetime, list or dict"
+    )
+
+
+def check_vectors(
+    values: object, *, dimension: int, metric: Metric, what: str = "vector"
+) -> NDArray[np.float32]:
+    """Check vectors for a collection.
+
+    Args:
+        values: Anything numpy reads as a real array of shape (dimension,) or (n, dimension).
+        dimension: The collection's.
+        metric: The collection's; cosine refuses vectors without a direction.
+        what: How to call them in an error.
+
+    Returns:
+        C-contiguous float32 array of shape (n, dimension), sharing memory with the input only
+        where that is already such an array.
+
+    Raises:
+        InvalidVectorError: NaN, infinity, zero under cosine, out of float32's range, wrong rank.
+        DimensionMismatchError: Another dimension.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidVectorError(f"{what}s do not form an array: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise InvalidVectorError(
+            f"{what} has dtype {array.dtype}, expected real numbers (float32 is best)"
+        )
+    if array.ndim == 1:
+        array = array[np.newaxis, :]
+    if array.ndim != 2:  # noqa: PLR2004
+        raise InvalidVectorError(
+            f"{what} has {array.ndim} axes (shape {array.shape}), expected ({dimension},) or "
+            f"(n, {dimension})"
+        )
+    if array.shape[1] != dimension:
+        raise DimensionMismatchError(expected=dimension, got=array.shape[1], what=what)
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    squares = np.einsum("ij,ij->i", array, array, dtype=np.float64)
+    lower = MIN_COSINE_NORM if metric is Metric.COSINE else 0.0
+    good = (squares >= lower**2) & (squares <= MAX_NORM**2)  # false for NaN and infinity
+    if not good.all():
+        raise _bad_vector(array, int(np.argmin(good)), what)
+    return array
+
+
+def _bad_vector(array: NDArray[np.float32], row: int, what: str) -> InvalidVectorError:
+    place = f"{what} {row}" if len(array) > 1 else what
+    finite = np.isfinite(array[row])
+    if not finite.all():
+        component = int(np.argmin(finite))
+        return InvalidVectorError(
+            f"{place} has {array[row, component]} at component {component}, expected finite "
+            "float32 numbers; check the model that made it"
+        )
+    norm = float(np.linalg.norm(array[row].astype(np.float64)))
+    if norm > MAX_NORM:
+        return InvalidVectorError(f"{place} has length {norm:.3g}, the most is {MAX_NORM:g}")
+    return InvalidVectorError(
+        f"{place} has length {norm:.3g}, and cosine compares directions, which it does not have; "
+        "leave the document out or use the metric 'dot' or 'euclidean'"
+    )
+
+
+def check_positive(value: object, name: str) -> int:
+    """Return a count of at least 1, or raise ``InvalidInputError``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidInputError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise InvalidInputError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def check_ids(ids: str | Sequence[str]) -> list[str]:
+    """Return a list of valid ids from one or several."""
+    return [check_id(ids)] if isinstance(ids, str) else [check_id(i) for i in ids]
+
+
+def _at(position: int | None) -> str:
+    return "" if position is None else f" (document {position} of the batch)"
