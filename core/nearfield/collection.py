@@ -15,6 +15,7 @@ from nearfield.documents import Document, Hit, SearchMode
 from nearfield.embedders.base import AsyncEmbedder
 from nearfield.errors import (
     DocumentNotFoundError,
+    EmbedderMismatchError,
     EmbedderRequiredError,
     EmbeddingError,
     InvalidDocumentError,
@@ -91,15 +92,7 @@ class Collection:
                 embedder that has to be passed to ``open``.
         """
         if self._embedder is None:
-            from nearfield.embedders import reload  # noqa: PLC0415 - models are heavy
-
-            self._embedder = reload(self.info.embedding)
-        if self._embedder is None:
-            raise EmbedderRequiredError(
-                f"collection {self.info.name!r} was built with {self.info.embedding.model!r}, "
-                "which cannot be loaded by name: pass vectors instead of text, or open the "
-                "collection with embedder=…"
-            )
+            self._embedder = self._reload_embedder()
         return self._embedder
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────
@@ -482,6 +475,28 @@ class Collection:
         await self.aclose()
 
     # ── within ───────────────────────────────────────────────────────────────────────────────
+
+    def _reload_embedder(self) -> Embedder:
+        """Load the embedder the collection was built with by its recorded name."""
+        from nearfield.embedders import load  # models are heavy
+
+        built = self.info.embedding
+        try:
+            embedder = load(built.model)
+        except InvalidInputError:
+            raise EmbedderRequiredError(
+                f"collection {self.info.name!r} was built with {built.model!r}, which cannot be "
+                "loaded by name: pass vectors instead of text, or open the collection with "
+                "embedder=…"
+            ) from None
+        if embedder.info.fingerprint != built.fingerprint:
+            raise EmbedderMismatchError(
+                f"collection {self.info.name!r} was built with another version of "
+                f"{built.model!r} (fingerprint {built.fingerprint}, now "
+                f"{embedder.info.fingerprint}), and their vectors do not compare: open it with "
+                "the embedder it was built with, or ingest its documents into a new collection"
+            )
+        return embedder
 
     def _prepare(
         self, documents: Document | str | Iterable[Document | str], vectors: ArrayLike | None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from nearfield.collection import Collection
 from nearfield.documents import EmbeddingInfo, Metric
@@ -165,8 +165,8 @@ def connect(
     Raises:
         InvalidURLError: No store answers to the URL.
     """
-    from nearfield.stores.local.connections import Durability  # noqa: PLC0415
-    from nearfield.stores.local.database import LocalDatabase  # noqa: PLC0415 - opens SQLite
+    from nearfield.stores.local.connections import Durability
+    from nearfield.stores.local.database import LocalDatabase  # opens SQLite
 
     try:
         level = Durability(durability)
@@ -231,14 +231,15 @@ def _local_path(url: str | Path) -> Path:
         return Path(url).expanduser()
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
-        return Path(url2pathname(parts.path))
+        path = unquote(parts.path)
+        return Path(path.removeprefix("/") if os.name == "nt" else path)  # file:///C:/data
     raise InvalidURLError(
         f"no store answers to {parts.scheme}:// in {url!r}; known: a folder's path, file:///path"
     )
 
 
 def _load(embedder: Embedder | str | None) -> Embedder:
-    from nearfield.embedders import load  # noqa: PLC0415 - numpy users need no model
+    from nearfield.embedders import load  # numpy users need no model
 
     return load(embedder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def canonical_operand(field: str, operator: Operator, value: object) -> Operand:
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> FilterError:
     """Make the error for a name that is not among the known ones, with the nearest of them."""
-    import difflib  # noqa: PLC0415  slow to import, and only an error needs it
+    import difflib
 
     names = list(known)
     near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.7)

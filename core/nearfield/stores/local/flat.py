@@ -162,7 +162,7 @@ def _kernel(
 @cache
 def _faiss() -> Any:
     """Import faiss at the first search: it is heavy, and its kernels carry no types."""
-    import faiss  # noqa: PLC0415
+    import faiss
 
     return faiss
 

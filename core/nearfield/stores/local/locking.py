@@ -19,7 +19,7 @@ __all__ = ["lock_folder", "take_alone"]
 @contextlib.contextmanager
 def lock_folder(folder: DatabaseFolder, timeout_s: float) -> Iterator[None]:
     """Hold the database's lock: one process at a time opens, creates, renames or drops."""
-    import filelock  # noqa: PLC0415 - `import nearfield` need not pay for it
+    import filelock  # `import nearfield` need not pay for it
 
     with translated_errors(folder.root):
         folder.root.mkdir(parents=True, exist_ok=True)

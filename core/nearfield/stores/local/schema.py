@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from nearfield.stores.local.files import CollectionFiles, sync_file, sync_folder
 if TYPE_CHECKING:
     from nearfield.stores.base import CollectionInfo
 
-__all__ = ["FORMAT_VERSION", "PAGE_SIZE_BYTES", "Birth", "create_file", "read_birth"]
+__all__ = ["FORMAT_VERSION", "PAGE_SIZE_BYTES", "Birth", "create_file", "read_birth", "read_state"]
 
 APPLICATION_ID = 0x4E464C44  # "NFLD"
 FORMAT_VERSION = 1
@@ -28,19 +29,22 @@ CREATE TABLE state (
     collection_id TEXT    NOT NULL,
     embedding     TEXT    NOT NULL,
     metric        TEXT    NOT NULL,
-    sequence      INTEGER NOT NULL
+    checksum      INTEGER NOT NULL, -- of the columns above, which never change
+    sequence      INTEGER NOT NULL, -- of the last write
+    documents     INTEGER NOT NULL  -- how many there are, to notice rows that vanished
 );
 
 -- Text comes last, so that reading the other columns never walks its overflow pages.
 -- A slot is never used twice: an update is a new slot and a tombstone for the old one.
 CREATE TABLE documents (
-    slot       INTEGER PRIMARY KEY AUTOINCREMENT,
-    id         TEXT    NOT NULL UNIQUE,
-    sequence   INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    checksum   INTEGER NOT NULL,
-    metadata   BLOB    NOT NULL,
-    text       TEXT    NOT NULL
+    slot          INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            TEXT    NOT NULL UNIQUE,
+    sequence      INTEGER NOT NULL,
+    created_at    INTEGER NOT NULL,
+    checksum      INTEGER NOT NULL, -- of the columns above and the metadata
+    metadata      BLOB    NOT NULL,
+    text_checksum INTEGER NOT NULL,
+    text          TEXT    NOT NULL
 );
 
 CREATE TABLE vectors (
@@ -92,14 +96,15 @@ class Birth:
 
 def create_file(files: CollectionFiles, info: CollectionInfo, *, collection_id: str) -> None:
     """Lay out an empty collection in a new folder; it is on the disk when this returns."""
+    birth = collection_id, json.dumps(info.embedding.to_dict()), info.metric.value
     files.folder.mkdir()
     files.database.touch()
     with opened(files.database) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")
         connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
         connection.execute(
-            "INSERT INTO state VALUES (1, ?, ?, ?, 0)",
-            (collection_id, json.dumps(info.embedding.to_dict()), info.metric.value),
+            "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0)",
+            (*birth, _birth_checksum(*birth)),
         )
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
@@ -124,11 +129,31 @@ def read_birth(connection: sqlite3.Connection, path: str) -> Birth:
         )
     if version > FORMAT_VERSION:
         raise FormatVersionError(found=version, supported=FORMAT_VERSION, path=path)
-    row = connection.execute("SELECT collection_id, embedding, metric FROM state").fetchone()
+    row = connection.execute(
+        "SELECT checksum, collection_id, embedding, metric FROM state"
+    ).fetchone()
     try:
-        collection_id, embedding, metric = row
+        checksum, collection_id, embedding, metric = row
+        if checksum != _birth_checksum(collection_id, embedding, metric):
+            raise ValueError("its checksum differs")
         return Birth(collection_id, EmbeddingInfo.from_dict(json.loads(embedding)), Metric(metric))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CorruptionError(
             f"the birth record in {path} is damaged ({error}); restore it from a backup", path=path
         ) from error
+
+
+def read_state(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the number of the last write, and how many documents there are after it."""
+    row = connection.execute("SELECT sequence, documents FROM state").fetchone()
+    if row is None or not all(isinstance(value, int) and value >= 0 for value in row):
+        raise CorruptionError(
+            f"the record of the last write is damaged ({row}); run `nearfield repair`, or restore "
+            "a backup"
+        )
+    sequence, documents = row
+    return sequence, documents
+
+
+def _birth_checksum(collection_id: str, embedding: str, metric: str) -> int:
+    return zlib.crc32("\0".join((collection_id, embedding, metric)).encode())

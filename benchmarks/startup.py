@@ -1,0 +1,55 @@
+"""What a new process pays: run as ``python -m benchmarks.startup import`` or ``open FOLDER``.
+
+Prints one JSON object. Run by the speed benchmarks, in a process of its own for each round.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+
+def measure_import() -> dict[str, Any]:
+    """Time ``import nearfield``, with numpy imported already."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    import nearfield  # noqa: F401
+
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def measure_open(folder: str) -> dict[str, Any]:
+    """Time opening a collection up to its first hit, with everything imported already."""
+    import faiss  # noqa: F401
+    import filelock  # noqa: F401
+
+    import nearfield
+    import nearfield.stores.local.database
+
+    before_bytes = _resident_bytes()
+    cpu, wall = time.process_time(), time.perf_counter()
+    collection = nearfield.open(folder, create=False)
+    query = np.ones(collection.info.embedding.dimension, np.float32)
+    hits = collection.search(query, k=1)
+    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    return {
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "hits": len(hits),
+        "resident_bytes": _resident_bytes() - before_bytes,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before_bytes,
+    }
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    task, *arguments = sys.argv[1:]
+    print(json.dumps({"import": measure_import, "open": measure_open}[task](*arguments)))

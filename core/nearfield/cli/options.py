@@ -1,0 +1,70 @@
+"""The options and arguments that several commands share."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from nearfield.errors import InvalidInputError
+
+__all__ = [
+    "CollectionOption",
+    "DatabaseOption",
+    "EmbedderOption",
+    "JsonOption",
+    "WhereOption",
+    "YesOption",
+    "parse_where",
+]
+
+DatabaseOption = Annotated[
+    str,
+    typer.Option(
+        "--db",
+        envvar="NEARFIELD_DB",
+        metavar="PATH",
+        help="The database: a folder, made at the first write.",
+    ),
+]
+CollectionOption = Annotated[
+    str, typer.Option("--collection", "-c", metavar="NAME", help="The collection in it.")
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout, and nothing else there."),
+]
+EmbedderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="SPEC",
+        help="The model, such as sentence-transformers:all-MiniLM-L6-v2. Without it: the "
+        "collection's own; for a new one NEARFIELD_EMBEDDER, or else the built-in model.",
+        show_default=False,
+    ),
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        "-w",
+        metavar="JSON",
+        help="""Only documents whose metadata match, such as '{"year": {"$gte": 2020}}'.""",
+        show_default=False,
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting.")]
+
+
+def parse_where(where: str | None) -> dict[str, Any] | None:
+    """Read a filter given as JSON; what is in it is judged by the collection."""
+    if where is None:
+        return None
+    expected = """expected a JSON object such as '{"year": {"$gte": 2020}}'"""
+    try:
+        value = json.loads(where)
+    except ValueError as error:
+        raise InvalidInputError(f"--where {where!r} is not JSON ({error}); {expected}") from None
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"--where is {where!r}; {expected}")
+    return value

@@ -1,0 +1,79 @@
+"""``nearfield search``."""
+
+import time
+from typing import Annotated
+
+import typer
+
+import nearfield
+from nearfield.cli.options import (
+    CollectionOption,
+    DatabaseOption,
+    EmbedderOption,
+    JsonOption,
+    WhereOption,
+    parse_where,
+)
+from nearfield.cli.output import hit_json, note, print_hits, print_json
+from nearfield.documents import SearchMode
+from nearfield.errors import InvalidInputError
+
+__all__ = ["search"]
+
+
+def search(
+    *,
+    query: Annotated[
+        str | None, typer.Argument(help="What to look for.", show_default=False)
+    ] = None,
+    database: DatabaseOption = ".nearfield",
+    collection: CollectionOption = "default",
+    k: Annotated[int, typer.Option("-k", min=1, help="The most hits to show.")] = 10,
+    mode: Annotated[
+        SearchMode | None,
+        typer.Option(
+            "--mode",
+            "-m",
+            help="By meaning, by words, or both. Without it: both, or vector with --like.",
+            show_default=False,
+        ),
+    ] = None,
+    where: WhereOption = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Only hits that score at least this.", show_default=False)
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Look for what is like this document.", show_default=False),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Whole texts, not snippets.")] = False,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the documents that fit a query best."""
+    if (query is None) == (like is None):
+        raise InvalidInputError("give either a QUERY or --like ID")
+    chosen = mode or (SearchMode.VECTOR if like else SearchMode.HYBRID)
+    with nearfield.open(
+        database, collection, embedder=embedder, create=False, read_only=True
+    ) as opened:
+        start_s = time.perf_counter()
+        hits = opened.search(
+            query, k=k, where=parse_where(where), mode=chosen, min_score=min_score, like=like
+        )
+        seconds = time.perf_counter() - start_s
+    if as_json:
+        print_json(
+            {
+                "query": query,
+                "like": like,
+                "collection": collection,
+                "mode": chosen,
+                "seconds": round(seconds, 6),
+                "hits": [hit_json(hit) for hit in hits],
+            }
+        )
+    elif hits:
+        print_hits(hits, query=query or "", full=full)
+    else:
+        note("no hits")

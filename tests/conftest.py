@@ -1,0 +1,38 @@
+"""What all tests share: how long to look for bugs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak",
+        type=int,
+        default=1,
+        metavar="N",
+        help="look for bugs N times as long: N times the examples, rounds or seconds",
+    )
+
+
+def pytest_configure(config):
+    soak = config.getoption("--soak")
+    if soak < 1:
+        raise pytest.UsageError("--soak takes a number of at least 1")
+    settings.register_profile(
+        "nearfield",
+        deadline=None,
+        max_examples=100 * soak,
+        # The same examples every time, so that a red run is red for its change; a soak explores.
+        derandomize=soak == 1,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("nearfield")
+
+
+@pytest.fixture(scope="session")
+def soak(request):
+    """How many times longer than usual a test should look for bugs, at least 1."""
+    return request.config.getoption("--soak")
