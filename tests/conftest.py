@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.conformance.stores", "tests.oracle")
+
 
 def pytest_addoption(parser):
     parser.addoption(

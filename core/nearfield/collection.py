@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -503,18 +503,18 @@ class Collection:
     ) -> _Batch:
         """Check documents and vectors, all before anything is embedded or written."""
         given = [documents] if isinstance(documents, Document | str) else list(documents)
-        checked = [_checked(document, position) for position, document in enumerate(given)]
-        if vectors is not None:
-            rows = self._vectors(vectors, "vector") if checked else ()
-            if len(rows) != len(checked):
+        rows: Iterable[NDArray[np.float32] | None] = repeat(None, len(given))
+        if vectors is not None and given:
+            rows = given_rows = self._vectors(vectors, "vector")
+            if len(given_rows) != len(given):
                 raise InvalidInputError(
-                    f"{len(rows)} vectors were given for {len(checked)} documents"
+                    f"{len(given_rows)} vectors were given for {len(given)} documents"
                 )
-            checked = [
-                dataclasses.replace(document, embedding=row)
-                for document, row in zip(checked, rows, strict=True)
-            ]
-        else:
+        checked = [
+            _checked(document, position, row)
+            for position, (document, row) in enumerate(zip(given, rows, strict=True))
+        ]
+        if vectors is None:
             checked = [
                 document
                 if document.embedding is None
@@ -620,9 +620,9 @@ class _Batch:
         ]
 
 
-def _checked(document: object, position: int) -> Document:
+def _checked(document: object, position: int, embedding: NDArray[np.float32] | None) -> Document:
     if isinstance(document, str):
-        return Document(check_text(document, position=position))
+        return Document(check_text(document, position=position), embedding=embedding)
     if not isinstance(document, Document):
         raise InvalidDocumentError(
             f"expected a Document or a str, got {type(document).__name__} (document {position} of "
@@ -633,7 +633,7 @@ def _checked(document: object, position: int) -> Document:
         check_text(document.text, position=position),
         id=check_id(document.id, position=position),
         metadata=check_metadata(document.metadata, position=position),
-        embedding=document.embedding,
+        embedding=document.embedding if embedding is None else embedding,
         created_at=check_timestamp(document.created_at, position=position),
     )
 

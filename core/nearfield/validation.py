@@ -45,6 +45,10 @@ def check_text(text: object, *, what: str = "text", position: int | None = None)
         raise InvalidDocumentError(
             f"{what} must be a str, got {type(text).__name__}{_at(position)}", position=position
         )
+    if type(text) is not str:  # the member of an enum, say
+        text = str.__str__(text)
+    if text.isascii():  # Python knows, without reading the text
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -81,7 +85,13 @@ def check_timestamp(value: object, *, position: int | None = None) -> datetime |
             f"created_at must be a datetime, got {type(value).__name__}{_at(position)}",
             position=position,
         )
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidDocumentError(
+            f"created_at is {value}{_at(position)}, which is beyond the years 1 to 9999 in UTC",
+            position=position,
+        ) from None
 
 
 def check_metadata(metadata: object, *, position: int | None = None) -> dict[str, Any]:
@@ -114,15 +124,17 @@ def _plain_mapping(values: Mapping[Any, Any], path: str, depth: int) -> dict[str
             raise InvalidDocumentError(
                 f"{path} has the key {key!r} of type {type(key).__name__}; keys must be str"
             )
-        plain[check_text(key, what=f"a key of {path}")] = _plain(value, path, key, depth)
+        if type(key) is not str or not key.isascii():
+            key = check_text(key, what=f"a key of {path}")
+        plain[key] = _plain(value, path, key, depth)
     return plain
 
 
 def _plain(value: object, path: str, key: str, depth: int) -> Any:
     # Exact types first: they are nearly all there is.
+    if type(value) is str:
+        return value if value.isascii() else check_text(value, what=f"{path}[{key!r}]")
     kind = type(value)
-    if kind is str:
-        return check_text(value, what=f"{path}[{key!r}]")
     if value is None or kind is bool:
         return value
     if kind is int:
@@ -152,9 +164,11 @@ def _plain_other(value: object, path: str, key: str, depth: int) -> Any:
         return [_plain(item, here, str(i), depth + 1) for i, item in enumerate(value)]
     if isinstance(value, datetime | date):
         return value.isoformat()
-    if isinstance(value, np.generic) and not isinstance(value, np.void):
-        item = value.item()
-        if not isinstance(item, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.void | np.timedelta64):
+        # Finer than microseconds, .item() of a time is the integer of its nanoseconds.
+        exact = value.astype("datetime64[us]") if isinstance(value, np.datetime64) else value
+        item = exact.item()
+        if item is not None and not isinstance(item, np.generic):  # not a time, longdouble
             return _plain(item, path, key, depth)
     if isinstance(value, str):  # the member of an enum, say
         return _plain(str.__str__(value), path, key, depth)
@@ -188,14 +202,14 @@ def check_vectors(
     """
     try:
         array = np.asarray(values)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidVectorError(f"{what}s do not form an array: {error}") from None
     if array.dtype.kind not in "fiu":
         raise InvalidVectorError(
             f"{what} has dtype {array.dtype}, expected real numbers (float32 is best)"
         )
-    if array.ndim == 1:
-        array = array[np.newaxis, :]
+    if array.ndim == 1:  # one vector, or an empty list of them
+        array = array[np.newaxis, :] if array.size else np.empty((0, dimension), np.float32)
     if array.ndim != 2:  # noqa: PLR2004
         raise InvalidVectorError(
             f"{what} has {array.ndim} axes (shape {array.shape}), expected ({dimension},) or "
@@ -242,7 +256,15 @@ def check_positive(value: object, name: str) -> int:
 
 def check_ids(ids: str | Sequence[str]) -> list[str]:
     """Return a list of valid ids from one or several."""
-    return [check_id(ids)] if isinstance(ids, str) else [check_id(i) for i in ids]
+    if isinstance(ids, str):
+        return [check_id(ids)]
+    try:
+        several = list(ids)
+    except TypeError:
+        raise InvalidDocumentError(
+            f"expected an id or a list of them, got {type(ids).__name__}"
+        ) from None
+    return [check_id(identifier) for identifier in several]
 
 
 def _at(position: int | None) -> str:

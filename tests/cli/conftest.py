@@ -79,11 +79,11 @@ def nearfield_process(tmp_path):
     """Start the command line as a process of its own, in an empty folder."""
     started = []
 
-    def start(*arguments, heeds_interrupts=False, **variables):
+    def start(*arguments, stdin=subprocess.DEVNULL, heeds_interrupts=False, **variables):
         program = ["-c", HEEDS_INTERRUPTS] if heeds_interrupts else ["-m", "nearfield"]
         process = subprocess.Popen(
             [sys.executable, *program, *(str(argument) for argument in arguments)],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

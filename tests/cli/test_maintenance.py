@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -110,24 +109,21 @@ def test_a_collection_can_be_renamed_and_dropped(invoke, database):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, []), ("n", 130, ["default"])])
-def test_at_a_terminal_dropping_is_asked_about(database, tmp_path, answer, code, left):
+def test_at_a_terminal_dropping_is_asked_about(nearfield_process, database, answer, code, left):
     import pty
 
     master, terminal = pty.openpty()
     try:
         os.write(master, f"{answer}\n".encode())
-        ran = subprocess.run(
-            [sys.executable, "-m", "nearfield", "collections", "drop", "default", "--db", database],
-            stdin=terminal,
-            capture_output=True,
-            text=True,
-            check=False,
+        process = nearfield_process(
+            *("collections", "drop", "default", "--db", database), stdin=terminal
         )
+        _, err = process.communicate(timeout=60)
     finally:
         os.close(master)
         os.close(terminal)
-    assert ran.returncode == code
-    assert "delete collection 'default' and its 3 documents?" in ran.stderr
+    assert process.returncode == code
+    assert "delete collection 'default' and its 3 documents?" in err
     assert nearfield.connect(database).names() == left
 
 

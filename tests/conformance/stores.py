@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -34,6 +34,9 @@ from nearfield.errors import (
 )
 from nearfield.filters import And
 from nearfield.ranking import fusion_depth, maximal_marginal_relevance, reciprocal_rank_fusion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EVERYTHING = And(())
 DIMENSION = 24
@@ -110,12 +113,18 @@ class StoreConformance:
 
     # ── what an engine's test class provides ─────────────────────────────────────────────────
 
-    @pytest.fixture
-    def url(self, tmp_path) -> str:
-        """Where a new, empty database of the engine is."""
+    @pytest.fixture(scope="class")
+    @classmethod
+    def new_url(cls, tmp_path_factory) -> Callable[[], str]:
+        """Make the URL of a new, empty database of the engine."""
         raise NotImplementedError
 
     # ── fixtures ─────────────────────────────────────────────────────────────────────────────
+
+    @pytest.fixture
+    def url(self, new_url):
+        """Where this test's own, empty database is."""
+        return new_url()
 
     @pytest.fixture
     def database(self, url):
@@ -167,23 +176,34 @@ class StoreConformance:
         """An empty collection that embeds texts."""
         return create("texts", embedder=HashingEmbedder(64))
 
-    @pytest.fixture(params=list(Metric))
-    def metric(self, request):
+    @pytest.fixture(scope="class", params=list(Metric))
+    @classmethod
+    def metric(cls, request):
         return request.param
 
-    @pytest.fixture
-    def filled(self, create, metric):
-        """A collection of random vectors, once for each metric, and its oracle."""
-        collection = create(dimension=DIMENSION, metric=metric)
-        documents = corpus()
-        collection.upsert(documents)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def filled(cls, new_url, metric):
+        """A collection of random vectors and words for each metric, and its oracle; to read only."""
         oracle = Oracle(metric)
-        oracle.upsert(documents)
-        return collection, oracle
+        oracle.upsert(corpus())
+        with nearfield.open(
+            new_url(), dimension=DIMENSION, metric=metric, **cls.connect_options
+        ) as collection:
+            collection.upsert(corpus())
+            yield collection, oracle
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def library(cls, new_url):
+        """A collection of random vectors and words, compared by cosine; to read only."""
+        with nearfield.open(new_url(), dimension=DIMENSION, **cls.connect_options) as collection:
+            collection.upsert(corpus())
+            yield collection
 
     @pytest.fixture
-    def library(self, create):
-        """A collection of random vectors and words, compared by cosine."""
+    def own_library(self, create):
+        """The same, for this test alone."""
         collection = create(dimension=DIMENSION)
         collection.upsert(corpus())
         return collection
@@ -194,12 +214,14 @@ class StoreConformance:
             pytest.skip(f"the store has no {request.param} search")
         return request.param
 
-    def need(self, flag: str) -> None:
-        if not getattr(self, flag):
+    @classmethod
+    def need(cls, flag: str) -> None:
+        if not getattr(cls, flag):
             pytest.skip(f"the store declares {flag} = False")
 
-    def need_mode(self, mode: SearchMode) -> None:
-        if mode not in self.modes:
+    @classmethod
+    def need_mode(cls, mode: SearchMode) -> None:
+        if mode not in cls.modes:
             pytest.skip(f"the store has no {mode} search")
 
     # ── the store itself ─────────────────────────────────────────────────────────────────────
@@ -385,12 +407,12 @@ class StoreConformance:
         assert vectors.get("a") is None
         assert sorted(ids(vectors.search([1, 1, 1, 1]))) == ["c", "d"]
 
-    def test_delete_by_filter_deletes_exactly_the_matches(self, library):
-        assert library.delete(where=F.group == "g1") == 30
-        assert library.delete(where=F.group == "g1") == 0
-        assert library.delete(where={"n": {"$gte": 290}}) == 9
-        assert len(library) == DOCUMENTS - 39
-        left = [document.metadata for document in library.scan()]
+    def test_delete_by_filter_deletes_exactly_the_matches(self, own_library):
+        assert own_library.delete(where=F.group == "g1") == 30
+        assert own_library.delete(where=F.group == "g1") == 0
+        assert own_library.delete(where={"n": {"$gte": 290}}) == 9
+        assert len(own_library) == DOCUMENTS - 39
+        left = [document.metadata for document in own_library.scan()]
         assert all(each["group"] != "g1" and each["n"] < 290 for each in left)
 
     def test_delete_wants_ids_or_a_filter(self, vectors):
@@ -431,15 +453,15 @@ class StoreConformance:
         vectors.upsert([Document("", id="c")], vectors=np.ones((1, 4)), replace=EVERYTHING)
         assert [document.id for document in vectors.scan()] == ["c"]
 
-    def test_replace_with_nothing_to_write_only_deletes(self, library):
-        assert library.upsert([], replace={"group": "g2"}) == []
-        assert len(library) == DOCUMENTS - 30
-        assert library.count(F.group == "g2") == 0
+    def test_replace_with_nothing_to_write_only_deletes(self, own_library):
+        assert own_library.upsert([], replace={"group": "g2"}) == []
+        assert len(own_library) == DOCUMENTS - 30
+        assert own_library.count(F.group == "g2") == 0
 
-    def test_a_refused_replace_deletes_nothing(self, library):
+    def test_a_refused_replace_deletes_nothing(self, own_library):
         with pytest.raises(DimensionMismatchError):
-            library.upsert(["x"], vectors=[[1.0]], replace=EVERYTHING)
-        assert len(library) == DOCUMENTS
+            own_library.upsert(["x"], vectors=[[1.0]], replace=EVERYTHING)
+        assert len(own_library) == DOCUMENTS
 
     def test_others_never_see_half_of_a_replace(self, create, reopen):
         self.need("atomic_writes")
@@ -540,8 +562,10 @@ class StoreConformance:
                     collection.search(query, k=k, where=where), oracle.search(query, k, where)
                 )
 
-    def test_the_hits_stay_exact_as_documents_come_and_go(self, filled):
-        collection, oracle = filled
+    def test_the_hits_stay_exact_as_documents_come_and_go(self, create, metric):
+        collection, oracle = create(dimension=DIMENSION, metric=metric), Oracle(metric)
+        collection.upsert(corpus())
+        oracle.upsert(corpus())
         numbers = np.random.default_rng(3)
         for round_ in range(6):
             gone = [f"doc-{i:04}" for i in numbers.integers(0, DOCUMENTS, 60)]
@@ -728,10 +752,15 @@ class StoreConformance:
 
     # ── keyword ──────────────────────────────────────────────────────────────────────────────
 
-    @pytest.fixture
-    def kitchen(self, texts):
-        self.need_mode(SearchMode.KEYWORD)
-        texts.upsert(
+    @pytest.fixture(scope="class")
+    @classmethod
+    def kitchen(cls, new_url):
+        """A few telling texts; to read only."""
+        cls.need_mode(SearchMode.KEYWORD)
+        collection = nearfield.open(
+            new_url(), embedder=HashingEmbedder(64), **cls.connect_options
+        )
+        collection.upsert(
             [
                 Document("The kettle is in the kitchen", id="kettle"),
                 Document("Kitchens have ovens", id="oven"),
@@ -744,7 +773,8 @@ class StoreConformance:
                 Document("NEAR the text AND the OR", id="syntax"),
             ]
         )
-        return texts
+        yield collection
+        collection.close()
 
     @pytest.mark.parametrize(
         ("query", "expected"),
@@ -914,7 +944,7 @@ class StoreConformance:
             [
                 Document("apple", id="both"),
                 Document("pear", id="vector only"),
-                Document("apple apple", id="word only"),
+                Document("an apple among many other things", id="word only"),
             ],
             vectors=[[1, 0.2, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]],
         )
@@ -1077,12 +1107,12 @@ class StoreConformance:
         collection.upsert(documents)
         collection.delete(["doc-0001", "doc-0049"])
         query = documents[3].embedding
-        before = pairs(collection.search(query)), list(collection.scan()), collection.stats()
+        before = pairs(collection.search(query)), list(collection.scan())
         info = collection.info
         collection.close()
         again = reopen()
         assert again.info == info
-        assert (pairs(again.search(query)), list(again.scan()), again.stats()) == before
+        assert (pairs(again.search(query)), list(again.scan())) == before
 
     # ── the life of a collection ─────────────────────────────────────────────────────────────
 
@@ -1291,28 +1321,28 @@ class StoreConformance:
         assert (stats["name"], stats["metric"], stats["documents"]) == ("a", "dot", 2)
         assert stats["embedding"] == HashingEmbedder(8).info.to_dict()
 
-    def test_a_sound_collection_checks_out_and_repairs_to_itself(self, library):
+    def test_a_sound_collection_checks_out_and_repairs_to_itself(self, own_library):
         self.need("files_at_hand")
-        library.delete(where=F.group == "g3")
-        before = list(library.scan())
-        report = library.check()
+        own_library.delete(where=F.group == "g3")
+        before = list(own_library.scan())
+        report = own_library.check()
         assert (report.ok, report.documents, report.problems) == (True, DOCUMENTS - 30, ())
-        repaired = library.repair()
+        repaired = own_library.repair()
         assert (repaired.documents, repaired.quarantined) == (DOCUMENTS - 30, ())
-        assert list(library.scan()) == before
+        assert list(own_library.scan()) == before
         query = corpus()[0].embedding
-        assert ids(library.search(query, k=1)) == ["doc-0000"]
-        assert library.check().ok
+        assert ids(own_library.search(query, k=1)) == ["doc-0000"]
+        assert own_library.check().ok
 
-    def test_a_backup_is_the_collection_as_it_was(self, library, tmp_path):
+    def test_a_backup_is_the_collection_as_it_was(self, own_library, tmp_path):
         self.need("files_at_hand")
-        before = list(library.scan(include=["text", "metadata", "embedding"]))
+        before = list(own_library.scan(include=["text", "metadata", "embedding"]))
         query = np.ones(DIMENSION)
-        found = pairs(library.search("amber", vector=query, mode="hybrid"))
-        library.backup(tmp_path / "copy")
-        library.delete(where=EVERYTHING)
+        found = pairs(own_library.search("amber", vector=query, mode="hybrid"))
+        own_library.backup(tmp_path / "copy")
+        own_library.delete(where=EVERYTHING)
         with nearfield.open(tmp_path / "copy", create=False) as copy:
-            assert copy.info == library.info
+            assert copy.info == own_library.info
             after = list(copy.scan(include=["text", "metadata", "embedding"]))
             assert after == before
             assert all(
@@ -1323,4 +1353,4 @@ class StoreConformance:
             assert copy.check().ok
             copy.upsert("x", vectors=query)
         with pytest.raises(CollectionExistsError):
-            library.backup(tmp_path / "copy")
+            own_library.backup(tmp_path / "copy")

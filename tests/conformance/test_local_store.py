@@ -20,9 +20,10 @@ from nearfield.stores.local.store import LocalStore
 class TestLocalStore(StoreConformance):
     connect_options: ClassVar = {"durability": "normal"}
 
-    @pytest.fixture
-    def url(self, tmp_path):
-        return str(tmp_path / "database")
+    @pytest.fixture(scope="class")
+    @classmethod
+    def new_url(cls, tmp_path_factory):
+        return lambda: str(tmp_path_factory.mktemp("database"))
 
     def test_it_is_a_store(self, vectors, tmp_path):
         assert isinstance(vectors._store, LocalStore)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.embedders import HashingEmbedder
 
 from nearfield.documents import EmbeddingInfo
 from nearfield.errors import InvalidInputError
 from nearfield.ingest import Chunker, Markup, TextChunker, TokenCounter
-from tests.embedders import HashingEmbedder
 
 PROSE = " ".join(f"Sentence number {n} has a few plain words." for n in range(200))
 
@@ -75,7 +76,7 @@ def test_lines_that_were_wrapped_do_not_decide_where_prose_is_cut():
 
 def test_an_overlap_carries_whole_sentences_over():
     chunks = TextChunker(200, overlap=60).split(PROSE)
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in pairwise(chunks):
         first_sentence = after.split(". ")[0]
         assert first_sentence in before
 

@@ -13,11 +13,11 @@ import pypdf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.ingest.files import make_docx, make_pdf
 
 from nearfield.errors import IngestError, InvalidInputError, MissingDependencyError
 from nearfield.ingest import Entry, Markup, Section, read
 from nearfield.ingest.readers import FORMATS, check_encoding
-from tests.ingest.files import make_docx, make_pdf
 
 
 def only(entries: list[Entry]) -> Entry:
@@ -97,7 +97,12 @@ def test_any_bytes_are_read_or_refused_with_the_files_name(data, suffix):
     try:
         entries = read(data, f"file{suffix}")
     except IngestError as error:
-        assert f"file{suffix}" in str(error)
+        refused = error
+    else:
+        refused = None
+    if refused is not None:
+        assert refused.source == f"file{suffix}"
+        assert f"file{suffix}" in str(refused)
         return
     for entry in entries:
         json.dumps(dict(entry.metadata))
@@ -117,6 +122,7 @@ def test_suffixes_are_read_in_any_case():
 # ── markdown ─────────────────────────────────────────────────────────────────────────────────
 
 MARKDOWN = b"""---
+# a comment
 title: "The manual"
 date: 2024-01-01
 tags:
@@ -227,8 +233,10 @@ def test_html_gives_its_text_by_heading_and_nothing_else():
     assert [(section.headings, section.text) for section in entry.sections] == [
         (
             ("Top line",),
-            "Top line\n\nOne\ntwo bold.\n\n- first\n- second inner\n\nx = 1\n  y = 2\n\n"
-            "Name | Size\na | 1",
+            (
+                "Top line\n\nOne\ntwo bold.\n\n- first\n- second inner\n\nx = 1\n  y = 2\n\n"
+                "Name | Size\na | 1"
+            ),
         ),
         (("Top line", "Below"), "Below\n\nloose\n\nboxed"),
     ]
@@ -237,6 +245,16 @@ def test_html_gives_its_text_by_heading_and_nothing_else():
 def test_html_with_a_main_element_gives_that_alone():
     page = b"<body><div>advert</div><main><header>Lead</header><p>Text</p></main></body>"
     assert texts(only(read(page, "a.html"))) == ["Lead\n\nText"]
+
+
+def test_a_page_that_is_one_form_is_read_and_what_is_hidden_is_not():
+    page = (
+        b"<body><form><p>Text</p><button>Send</button><div hidden>a</div>"
+        b"<div role=navigation>b</div><span aria-hidden=true>c</span></form><aside>d</aside></body>"
+    )
+    assert texts(only(read(page, "a.html"))) == ["Text"]
+    page = b"<article><p>Text</p><aside>A note.</aside></article>"
+    assert texts(only(read(page, "a.html"))) == ["Text\n\nA note."]
 
 
 def test_a_header_with_a_heading_in_it_is_kept():
@@ -308,6 +326,7 @@ def test_rst_is_cut_at_its_headings_and_keeps_unknown_directives():
     body = entry.sections[1].text
     assert "- one\n- two" in body
     assert ".. function:: frob(x)\n\n   Frobs it." in body
+    assert ".. raw:: html\n\n   <b>raw</b>" in body
     assert "Careful." in body
     assert "term\n  meaning" in body
     assert "a comment" not in body
@@ -581,7 +600,10 @@ def test_no_reader_opens_a_connection(monkeypatch):
         f'<iframe src="{url}"></iframe><p>text</p>'
     )
     assert texts(only(read(page.encode(), "a.html"))) == ["text"]
-    rst = f"text\n\n.. image:: {url}\n\n.. csv-table::\n   :url: {url}\n\n.. raw:: html\n   :url: {url}\n"
+    rst = (
+        f"text\n\n.. image:: {url}\n\n.. csv-table::\n   :url: {url}\n\n"
+        f".. raw:: html\n   :url: {url}\n"
+    )
     assert texts(only(read(rst.encode(), "a.rst")))[0].startswith("text")
     assert only(read(f"![i]({url}) text".encode(), "a.md")).sections
     assert only(read(make_docx(), "a.docx")).sections

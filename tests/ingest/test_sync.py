@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.embedders import HashingEmbedder
+from tests.ingest.files import make_docx, make_pdf
 
 import nearfield
 from nearfield.documents import Document
@@ -27,8 +29,6 @@ from nearfield.ingest import (
     sync,
     sync_documents,
 )
-from tests.embedders import HashingEmbedder
-from tests.ingest.files import make_docx, make_pdf
 
 PROSE = " ".join(f"Sentence number {n} speaks of topic {n % 7}." for n in range(60))
 CHUNKER = TextChunker(200)
@@ -551,7 +551,7 @@ def test_progress_never_goes_back_and_ends_at_the_totals(collection, folder, bat
     told: list[Progress] = []
     sync(collection, folder, chunker=CHUNKER, batch_size=batch_size, on_progress=told.append)
     size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    for before, after in zip(told, told[1:], strict=False):
+    for before, after in itertools.pairwise(told):
         assert before.files_done <= after.files_done
         assert before.bytes_done <= after.bytes_done
         assert before.chunks_written <= after.chunks_written

@@ -32,17 +32,17 @@ _HELP = """Keep documents and their embeddings in a folder; search them by meani
 class CommandLine(TyperGroup):
     """Ends every command with a status that means something, and one line where it failed."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         """Run a command line, and exit with its status unless told not to."""
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
+            status = super().main(args, *rest, **{**options, "standalone_mode": False})
         except typer.Abort:
             status = report(KeyboardInterrupt())
         except Exception as error:
             if not _is_usage_error(error):
                 raise
             status = report(InvalidInputError(_usage_message(error)))
-        if not standalone_mode:
+        if not options.get("standalone_mode", True):
             return status
         sys.exit(status or ExitCode.OK)
 
@@ -101,13 +101,13 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - the shape of a typer c
 def nearfield_command(
     ctx: typer.Context,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
-    debug: Annotated[
+    debug: Annotated[  # noqa: ARG001 - read where errors are told
         bool, typer.Option("--debug", envvar="NEARFIELD_DEBUG", help="Show tracebacks of errors.")
     ] = False,
 ) -> None:

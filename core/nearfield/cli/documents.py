@@ -15,8 +15,8 @@ from nearfield.cli.options import (
     YesOption,
     parse_where,
 )
-from nearfield.errors import InvalidInputError
 from nearfield.cli.output import document_json, print_document, print_json, print_line, stdout
+from nearfield.errors import InvalidInputError
 
 __all__ = ["delete", "get"]
 

@@ -244,7 +244,8 @@ class _VectorFile:
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _BATCH):
             read = partial(self._read, keys=keys[start : start + _BATCH])
-            found |= self._attempt(read, {})
+            nothing: dict[bytes, bytes] = {}
+            found |= self._attempt(read, nothing)
         return found
 
     def put(self, vectors: dict[bytes, bytes]) -> None:
@@ -381,7 +382,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     """Make a new file a cache, and refuse one that is none before anything in it is changed."""
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA auto_vacuum = FULL")
     else:
         _check_format(connection)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -415,7 +416,6 @@ def _evict(connection: sqlite3.Connection, max_bytes: int) -> None:
             "DELETE FROM vectors WHERE rowid IN (SELECT rowid FROM vectors ORDER BY used LIMIT ?)",
             (max(int(rows * _EVICTED_SHARE), 1),),
         )
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:

@@ -53,7 +53,7 @@ def _split_front_matter(text: str) -> tuple[str, dict[str, str]]:
     match = _FRONT_MATTER.match(text)
     if match is None:
         return text, {}
-    lines = [line for line in match[1].split("\n") if line.strip()]
+    lines = [line for line in match[1].split("\n") if line.strip() and line[0] != "#"]
     if not lines or _FIELD.fullmatch(lines[0]) is None:
         return text, {}  # a thematic break, not front matter
     found = (_FIELD.fullmatch(line) for line in lines)

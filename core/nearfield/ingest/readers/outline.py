@@ -7,6 +7,7 @@ from nearfield.ingest.readers.fields import shortened
 
 __all__ = ["Outline"]
 
+
 class Outline:
     """Collects a document's sections while a reader walks through it.
 

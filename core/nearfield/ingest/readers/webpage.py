@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["declared_encoding", "read_html"]
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_BLOCKS = (
-    *("address", "article", "blockquote", "body", "caption", "dd", "details", "div", "dl", "dt"),
-    *("figcaption", "figure", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary"),
-    *("table", "td", "th", "tr", "ul", *_HEADINGS),
+_BLOCKS = frozenset(
+    {
+        *("address", "article", "aside", "blockquote", "body", "caption", "dd", "details", "div"),
+        *("dl", "dt", "fieldset", "figcaption", "figure", "form", "header", "hr", "html", "li"),
+        *("main", "ol", "p", "pre", "section", "summary", "table", "td", "th", "tr", "ul"),
+        *_HEADINGS,
+    }
 )
-_BOILERPLATE = (
-    *("script", "style", "noscript", "template", "nav", "aside", "footer", "form", "button"),
-    *("select", "iframe", "object", "svg", "canvas", "audio", "video", "[hidden]"),
-    *("[role=navigation]", "[role=search]", "[role=banner]", "[role=contentinfo]"),
-    "[aria-hidden=true]",
+_BOILERPLATE = frozenset(
+    {
+        *("script", "style", "noscript", "template", "nav", "footer", "button", "select", "iframe"),
+        *("object", "svg", "canvas", "audio", "video"),
+    }
 )
+_BOILERPLATE_ROLES = frozenset({"navigation", "search", "banner", "contentinfo"})
 _LISTS = ("ul", "ol", "dl")
 _BULLETS = {"li": "- ", "dt": "", "dd": "  "}
 _STRUCTURE = ["pre", "table", "caption", *_HEADINGS]
@@ -85,7 +89,7 @@ def read_html(text: str, name: str) -> list[Entry]:  # noqa: ARG001  # a reader'
     soup = BeautifulSoup(stream, "html.parser")
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     language = soup.html.get("lang") if soup.html else None
-    for unwanted in soup.select(", ".join(_BOILERPLATE)):
+    for unwanted in soup.find_all(_is_boilerplate):
         unwanted.decompose()
     page = _Page()
     page.walk(_content(soup))
@@ -95,13 +99,26 @@ def read_html(text: str, name: str) -> list[Entry]:  # noqa: ARG001  # a reader'
     return [Entry(outline.sections(), title=title or outline.title, metadata=metadata)]
 
 
+def _is_boilerplate(element: Tag) -> bool:
+    if element.name in _BOILERPLATE:
+        return True
+    attributes = element.attrs
+    return bool(attributes) and (
+        "hidden" in attributes
+        or attributes.get("role") in _BOILERPLATE_ROLES
+        or attributes.get("aria-hidden") == "true"
+    )
+
+
 def _content(soup: BeautifulSoup) -> Tag:
-    main = soup.select("main, [role=main]") or soup.find_all("article")
+    main = soup.find_all("main") or soup.find_all(role="main") or soup.find_all("article")
     if len(main) == 1:
         return main[0]
+    for aside in soup.find_all("aside"):
+        aside.decompose()
     for header in soup.find_all("header"):
-        if header.find([*_HEADINGS]) is None:  # a site's banner, not a document's head
-            header.decompose()
+        if not header.decomposed and header.find([*_HEADINGS]) is None:
+            header.decompose()  # a site's banner, not a document's head
     return soup.body or soup
 
 

@@ -41,10 +41,15 @@ class Column:
         self._values: list[Any] = []
         self._code_of: dict[object, int] = {}
         self._numbers: NDArray[np.float64] | None = np.empty(0)  # None: some don't fit float64
+        self._elements = GrowingArray(np.int32, 2)  # of distinct lists: (element's code, list's)
+        self._element_code_of: dict[object, int] = {}
 
     def extend(self, values: Iterable[Any]) -> None:
         """Append a value, or ``MISSING``, for each new row."""
-        self._codes.extend(np.fromiter(map(self._code, values), np.int32))
+        known = len(self._values)
+        codes = np.fromiter(map(self._code, values), np.int32)
+        self._index_elements(known)
+        self._codes.extend(codes)
 
     def select(self, positions: NDArray[np.int64]) -> Column:
         """Return a column of some of the rows, sharing nothing that is ever written again."""
@@ -69,6 +74,27 @@ class Column:
             self._code_of[key] = code
         return code
 
+    def _index_elements(self, after: int) -> None:
+        """Note what the distinct lists from a code on hold."""
+        code_of = self._element_code_of
+        elements = [
+            (code_of.setdefault(_key(element), len(code_of)), code)
+            for code, value in enumerate(self._values[after:], start=after)
+            if isinstance(value, list)
+            for element in value
+        ]
+        if elements:
+            self._elements.extend(np.array(elements, np.int32))
+
+    def _holders(self, operands: Iterable[Operand], count: int) -> BoolArray:
+        """Tell which distinct values are lists that hold any of some plain operands."""
+        elements = self._elements.view()
+        wanted = [self._element_code_of.get(_key(operand), -1) for operand in operands]
+        owners = elements[np.isin(elements[:, 0], wanted), 1]
+        held = np.zeros(count, np.bool_)
+        held[owners[owners < count]] = True  # a writer may be adding more
+        return held
+
     def _table(self, condition: Condition) -> BoolArray:
         """Return the outcome for each distinct value, and for a missing one at index −1."""
         operator, operand = condition.operator, condition.value
@@ -78,6 +104,12 @@ class Column:
             self._mark(table, (operand,), negate=operator is Operator.NE)
         elif operator in {Operator.IN, Operator.NIN} and all(map(_is_plain, operand)):
             self._mark(table, operand, negate=operator is Operator.NIN)
+        elif operator is Operator.CONTAINS and _is_plain(operand):
+            table[:-1] = self._holders((operand,), count)
+        elif operator is Operator.ANY and all(map(_is_plain, operand)):
+            table[:-1] = self._holders(operand, count)
+        elif operator is Operator.ALL and operand and all(map(_is_plain, operand)):
+            table[:-1] = np.logical_and.reduce([self._holders((item,), count) for item in operand])
         elif operator in _RELATIONS and (numbers := self._as_numbers(operand, count)) is not None:
             _RELATIONS[operator](numbers, operand, out=table[:-1])
         else:

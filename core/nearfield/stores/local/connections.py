@@ -7,7 +7,6 @@ import errno
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,20 +14,24 @@ from typing import TYPE_CHECKING
 from nearfield.errors import (
     ClosedError,
     CorruptionError,
-    ForkedProcessError,
     NearfieldError,
     ReadOnlyError,
     StorageFullError,
     StoreBusyError,
     StoreError,
 )
+from nearfield.stores.local.forks import FORKS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ConnectionPool", "Durability", "opened", "translated_errors"]
+__all__ = ["ConnectionPool", "Durability", "log_ahead", "opened", "translated_errors"]
 
-_FORK_WAIT_S = 5.0
+_LOG_SIZE_BYTES = 8_000_000
+"""How long the write-ahead log may get before it is moved into the database."""
+_LOG_ROWS = 2000
+"""How many changed rows make it worth a look; a commit counts as a few more."""
+_COMMIT_ROWS = 16
 
 
 class Durability(StrEnum):
@@ -97,7 +100,7 @@ def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
             translated = _read_only(path, str(error))
         case sqlite3.SQLITE_FULL:
             translated = _full(path)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CONSTRAINT:
             translated = _corruption(path, str(error))
         case _:
             translated = StoreError(
@@ -109,7 +112,7 @@ def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database file for one task that has it alone; errors come out as nearfield's."""
-    with translated_errors(path):
+    with FORKS.using(path.resolve()), translated_errors(path):
         connection = _connect(path, timeout_s=1.0, durability=Durability.FULL, mode="mode=rw")
         with contextlib.closing(connection):
             yield connection
@@ -131,18 +134,25 @@ def _connect(
         connection.execute(f"PRAGMA synchronous = {durability.value}")
         connection.execute("PRAGMA cache_size = -16000")  # KiB
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cell_size_check = ON")  # notices damage sooner
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # see ConnectionPool._move_log
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def log_ahead(connection: sqlite3.Connection) -> None:
+    """Write changes to a log first, so that readers and a writer do not wait for each other."""
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
 class ConnectionPool:
     """The connections of one open collection.
 
     Any thread borrows a connection for one operation; one lock admits one writer at a time. Before
-    the process forks, all connections are closed, since SQLite's locks do not survive it; parent
-    and child open their own again at their next call.
+    the process forks, all connections are closed; parent and child open their own again at their
+    next call.
     """
 
     def __init__(
@@ -155,34 +165,35 @@ class ConnectionPool:
     ) -> None:
         self.path = path
         self.read_only = read_only
+        self._log = path.with_name(f"{path.name}-wal")
+        self._resolved = path.resolve()
         self._collection_id: str | None = None
         self._timeout_s = timeout_s
         self._durability = durability
         self._idle: list[sqlite3.Connection] = []
-        self._borrowed = 0
         self._closed = False
-        self._stranded = False  # forked while a connection was in use
-        self._stranded_in_child = False
-        self._changed = threading.Condition()
+        self._idle_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        _POOLS.add(self)
+        self._rows_logged = _LOG_ROWS  # others may have left a long log
+        FORKS.add(self)
 
     def expect(self, collection_id: str) -> None:
-        """Refuse to go on if another collection ever takes the file's place."""
+        """Go on with this collection, and refuse any other that takes the file's place."""
         self._collection_id = collection_id
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection in autocommit mode; SQLite's errors come out as nearfield's."""
-        connection = self._take()
-        try:
-            with translated_errors(self.path):
-                yield connection
-        finally:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
-                    connection.rollback()
-            self._put(connection)
+        with FORKS.using(self._resolved):
+            connection = self._take()
+            try:
+                with translated_errors(self.path):
+                    yield connection
+            finally:
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
+                        connection.rollback()
+                self._put(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -207,59 +218,73 @@ class ConnectionPool:
         try:
             with self.borrow() as connection:
                 connection.execute("BEGIN IMMEDIATE")
+                if self._rows_logged >= _LOG_ROWS:
+                    self._move_log(connection)
+                rows_before = connection.total_changes
                 yield connection
                 connection.execute("COMMIT")
+                self._rows_logged += connection.total_changes - rows_before + _COMMIT_ROWS
         finally:
             self._write_lock.release()
 
     def close(self) -> None:
         """Close the idle connections now and the borrowed ones as they come back."""
-        with self._changed:
+        with self._idle_lock:
             self._closed = True
         self.close_idle()
 
     def close_idle(self) -> None:
         """Close the connections that no one has borrowed; others are opened when needed."""
-        with self._changed:
+        with self._idle_lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
+    def _move_log(self, connection: sqlite3.Connection) -> None:
+        """Copy a long log into the database, so that this write can start the log anew.
+
+        SQLite would do it after a commit, when others may write again; up to version 3.51.2 that
+        can lose what they write (https://sqlite.org/wal.html#walresetbug). So it is done here,
+        while the connection holds the write lock.
+        """
+        if self._log.exists() and self._log.stat().st_size >= _LOG_SIZE_BYTES:
+            other = self._take()
+            try:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                self._put(other)
+            # A transaction that began before the copy would still add to the log's end.
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+        self._rows_logged = 0
+
     def _take(self) -> sqlite3.Connection:
-        with self._changed:
+        with self._idle_lock:
             if self._closed:
                 raise ClosedError(f"the collection at {self.path} was closed; open it again")
-            if self._stranded:
-                raise ForkedProcessError(
-                    f"this process was forked while the collection at {self.path} was in use; "
-                    "open it again in the child"
-                )
-            self._borrowed += 1
             if self._idle:
                 return self._idle.pop()
-        try:
-            return self._connect()
-        except BaseException:
-            with self._changed:
-                self._borrowed -= 1
-                self._changed.notify_all()
-            raise
+        return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        if self._collection_id is not None and not self.path.exists():
+            raise ClosedError(
+                f"the collection at {self.path} was dropped or renamed since it was opened; open "
+                "it again"
+            )
         with translated_errors(self.path):
             connection = self._connect_read_only() if self.read_only else self._open("mode=rw")
             try:
-                if not self.read_only:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                self._refuse_replaced(connection)
+                if self._collection_id is not None:
+                    self._refuse_replaced(connection)
+                    if not self.read_only:
+                        log_ahead(connection)
             except BaseException:
                 connection.close()
                 raise
         return connection
 
     def _refuse_replaced(self, connection: sqlite3.Connection) -> None:
-        if self._collection_id is None:
-            return
         row = connection.execute("SELECT collection_id FROM state").fetchone()
         if row != (self._collection_id,):
             raise ClosedError(
@@ -277,8 +302,7 @@ class ConnectionPool:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
             connection.close()
-            log = self.path.with_name(f"{self.path.name}-wal")
-            if os.access(self.path.parent, os.W_OK) or log.exists():
+            if os.access(self.path.parent, os.W_OK) or self._log.exists():
                 raise
             # SQLite cannot make its shared memory file in a folder that it may not write to; with
             # no log to read there is nothing to share.
@@ -286,61 +310,24 @@ class ConnectionPool:
         return connection
 
     def _put(self, connection: sqlite3.Connection) -> None:
-        with self._changed:
-            self._borrowed -= 1
-            self._changed.notify_all()
+        with self._idle_lock:
             if not self._closed:
                 self._idle.append(connection)
                 return
         connection.close()
 
     def before_fork(self) -> None:
-        """Wait for borrowed connections, then close all; holds the pool until after the fork."""
-        self._changed.acquire()
-        self._stranded_in_child = not self._changed.wait_for(
-            lambda: self._borrowed == 0, timeout=_FORK_WAIT_S
-        )
+        """Close the connections that no one has borrowed, and lend none until after the fork."""
+        self._idle_lock.acquire()
         for connection in self._idle:
             connection.close()
         self._idle.clear()
 
     def after_fork_in_parent(self) -> None:
         """Go on; connections are opened again when needed."""
-        self._changed.release()
+        self._idle_lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Start anew in the child, unless a connection was in use at the fork."""
-        self._stranded = self._stranded_in_child
-        self._changed = threading.Condition()  # threads that held or awaited it are gone
+        """Go on in the child; threads that held or awaited the locks are gone."""
+        self._idle_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        self._borrowed = 0
-
-
-_POOLS: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
-_forking: list[ConnectionPool] = []
-
-
-def _before_fork() -> None:
-    _forking.extend(_POOLS)
-    for pool in _forking:
-        pool.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for pool in _forking:
-        pool.after_fork_in_parent()
-    _forking.clear()
-
-
-def _after_fork_in_child() -> None:
-    for pool in _forking:
-        pool.after_fork_in_child()
-    _forking.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from nearfield.errors import (
 )
 from nearfield.stores.base import CollectionInfo
 from nearfield.stores.local import schema
-from nearfield.stores.local.connections import ConnectionPool, Durability
+from nearfield.stores.local.connections import ConnectionPool, Durability, log_ahead
 from nearfield.stores.local.files import CollectionFiles, DatabaseFolder, sync_folder
 from nearfield.stores.local.locking import lock_folder, take_alone
 from nearfield.stores.local.store import LocalStore
@@ -63,8 +62,14 @@ class LocalDatabase:
                 durability=self._durability,
                 read_only=self._read_only,
             )
-            with pool.borrow() as connection:
-                birth = schema.read_birth(connection, str(files.database))
+            try:
+                with pool.borrow() as connection:
+                    birth = schema.read_birth(connection, str(files.database))
+                    if not self._read_only:  # only now: it may be no collection at all
+                        log_ahead(connection)
+            except BaseException:
+                pool.close()
+                raise
             pool.expect(birth.collection_id)
         info = CollectionInfo(name, birth.embedding, birth.metric)
         return LocalStore(info, self._folder, pool)
@@ -75,9 +80,9 @@ class LocalDatabase:
         files = self._folder.collection(info.name)
         with self._locked():
             self._refuse_existing(info.name)
-            unfinished = CollectionFiles(self._folder.temporary(f"create-{uuid.uuid4().hex}"))
-            schema.create_file(unfinished, info, collection_id=uuid.uuid4().hex)
-            unfinished.folder.rename(files.folder)
+            with self._folder.work_in_progress() as unfinished:
+                schema.create_file(unfinished, info, collection_id=uuid.uuid4().hex)
+                unfinished.folder.rename(files.folder)
             sync_folder(self._folder.root)
         return self.open(info.name)
 
@@ -89,10 +94,9 @@ class LocalDatabase:
             files = self._existing(name)
             with contextlib.suppress(CorruptionError):  # a damaged one can be dropped all the same
                 take_alone(files)
-            dropped = self._folder.temporary(f"drop-{uuid.uuid4().hex}")
-            files.folder.rename(dropped)
-            sync_folder(self._folder.root)
-            shutil.rmtree(dropped)
+            with self._folder.work_in_progress() as dropped:
+                files.folder.rename(dropped.folder)
+                sync_folder(self._folder.root)
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a collection another name; see :class:`~nearfield.stores.base.StoreFactory`."""
@@ -109,8 +113,7 @@ class LocalDatabase:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with lock_folder(self._folder, self._timeout_s):
-            for leftover in self._folder.leftovers():
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._folder.remove_leftovers()
             yield
 
     def _existing(self, name: str) -> CollectionFiles:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nearfield.errors import InvalidNameError
 
-__all__ = ["CollectionFiles", "DatabaseFolder", "sync_file", "sync_folder"]
+__all__ = ["CollectionFiles", "DatabaseFolder", "make_folder", "sync_file", "sync_folder"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WORK_IN_PROGRESS = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +76,35 @@ class DatabaseFolder:
             if _NAME.fullmatch(entry.name) and CollectionFiles(entry).database.is_file()
         )
 
-    def temporary(self, suffix: str) -> Path:
-        """Return a folder for work in progress; its name can never be a collection's."""
-        return self.root / f".{suffix}.tmp"
+    @contextlib.contextmanager
+    def work_in_progress(self) -> Iterator[CollectionFiles]:
+        """Lend a place in the folder, whose name is no collection's, and clear it away at the end.
 
-    def leftovers(self) -> list[Path]:
-        """List the work in progress of processes that died; only valid while the lock is held."""
-        return list(self.root.glob(".*.tmp"))
+        It is moved from there when it is complete. Only to be used while the lock is held.
+        """
+        files = CollectionFiles(self.root / f".{uuid.uuid4().hex}.tmp")
+        try:
+            yield files
+        finally:
+            shutil.rmtree(files.folder, ignore_errors=True)
+
+    def remove_leftovers(self) -> None:
+        """Clear away what dead processes left; only to be called while the lock is held."""
+        for entry in self.root.iterdir():
+            if _WORK_IN_PROGRESS.fullmatch(entry.name):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def set_aside(self, name: str, stamp: str) -> Path:
-        """Return where a damaged collection's files are kept after a repair replaced them."""
+        """Return where a damaged collection's database is kept after a repair replaced it."""
         return self.root / f".damaged-{name}-{stamp}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with its parents, that survives a power loss."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def sync_file(path: Path) -> None:

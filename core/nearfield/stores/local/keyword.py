@@ -18,7 +18,7 @@ __all__ = [
     "keyword_top_k",
     "match_expression",
     "rebuild_index",
-    "unindex_slots",
+    "unindex_texts",
     "verify_index",
 ]
 
@@ -99,12 +99,10 @@ def index_slots(connection: sqlite3.Connection, after: int) -> None:
     )
 
 
-def unindex_slots(connection: sqlite3.Connection, slots: list[tuple[int]]) -> None:
-    """Take documents out of the index, while their rows are still there."""
+def unindex_texts(connection: sqlite3.Connection, texts: list[tuple[int, str]]) -> None:
+    """Take documents out of the index, given their slots and the very texts that went in."""
     connection.executemany(
-        "INSERT INTO documents_fts (documents_fts, rowid, text) "
-        "SELECT 'delete', slot, text FROM documents WHERE slot = ?",
-        slots,
+        "INSERT INTO documents_fts (documents_fts, rowid, text) VALUES ('delete', ?, ?)", texts
     )
 
 

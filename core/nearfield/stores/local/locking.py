@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nearfield.errors import CollectionInUseError, StoreBusyError
 from nearfield.stores.local.connections import opened, translated_errors
+from nearfield.stores.local.files import make_folder
 
 if TYPE_CHECKING:
     from nearfield.stores.local.files import CollectionFiles, DatabaseFolder
@@ -22,7 +23,7 @@ def lock_folder(folder: DatabaseFolder, timeout_s: float) -> Iterator[None]:
     import filelock  # `import nearfield` need not pay for it
 
     with translated_errors(folder.root):
-        folder.root.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.root)
         lock = filelock.FileLock(folder.lock)
         try:
             lock.acquire(timeout=timeout_s)

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nearfield.errors import CorruptionError
 from nearfield.filters import lookup
 from nearfield.stores.local.arrays import GrowingArray
 from nearfield.stores.local.columns import Column, filter_mask
-from nearfield.stores.local.rows import decode_metadata, decode_vector
+from nearfield.stores.local.rows import (
+    SELECT_HEADS,
+    decode_metadata,
+    decode_vector,
+    refuse_missing,
+    verify_head,
+)
+from nearfield.stores.local.schema import read_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Memtable", "Snapshot"]
 
-_LOAD_ROWS = 4096
+_LOAD_ROWS = 256
+"""Few enough that a batch of vectors stays in the processor's cache."""
 _CACHED_FILTERS = 32
 
 
@@ -56,8 +65,9 @@ class Snapshot:
             if where is not None:
                 mask = mask & filter_mask(where, self.columns, len(self.slots))
             found = None if mask.all() else np.flatnonzero(mask)
-            if len(self._positions) < _CACHED_FILTERS:
-                self._positions[where] = found
+            if len(self._positions) >= _CACHED_FILTERS:
+                self._positions.clear()
+            self._positions[where] = found
             return found
 
     def matching_slots(self, where: Filter | None) -> NDArray[np.int64]:
@@ -78,15 +88,33 @@ class Memtable:
         self._lock = threading.Lock()
         self._reset()
 
+    @property
+    def sequence(self) -> int:
+        """The number of the last write that was read."""
+        return self._snapshot.sequence
+
     def at(
-        self, connection: sqlite3.Connection, paths: frozenset[str] = frozenset()
+        self, connection: sqlite3.Connection, paths: frozenset[str] = frozenset(), *, reached: int
     ) -> Snapshot | None:
         """Return what the connection's open transaction sees, with columns for some paths.
 
+        Args:
+            connection: In a transaction.
+            paths: The metadata fields that will be asked for.
+            reached: :attr:`sequence`, read before the transaction began.
+
         Returns:
             None if another thread has already moved on to a later write: begin a new transaction.
+
+        Raises:
+            CorruptionError: What is stored is not what was written.
         """
-        sequence = connection.execute("SELECT sequence FROM state").fetchone()[0]
+        sequence, documents = read_state(connection)
+        if sequence < reached:
+            raise CorruptionError(
+                f"the number of the last write went back from {reached} to {sequence}: the file "
+                "was replaced or damaged; close the collection and open it again"
+            )
         snapshot = self._snapshot
         if snapshot.sequence == sequence and paths <= snapshot.columns.keys():
             return snapshot
@@ -94,7 +122,7 @@ class Memtable:
             if self._snapshot.sequence > sequence:
                 return None
             if self._snapshot.sequence < sequence:
-                self._catch_up(connection, sequence)
+                self._catch_up(connection, sequence, documents)
             missing = paths - self._snapshot.columns.keys()
             if missing:
                 self._add_columns(connection, missing)
@@ -114,7 +142,7 @@ class Memtable:
             sequence, self._slots.view(), self._vectors.view(), self._norms.view(), live, columns
         )
 
-    def _catch_up(self, connection: sqlite3.Connection, sequence: int) -> None:
+    def _catch_up(self, connection: sqlite3.Connection, sequence: int, documents: int) -> None:
         try:
             if self._snapshot.sequence < 0 or self._missed_tombstones(connection):
                 self._reset()
@@ -125,8 +153,10 @@ class Memtable:
             live = np.ones(len(self._slots), np.bool_)
             live[:known] = self._snapshot.live
             self._bury(connection, live)
+            count = int(np.count_nonzero(live))
+            _refuse_other_count(count, documents)
             self._publish(sequence, live, columns)
-            if np.count_nonzero(live) * 4 < 3 * len(live):
+            if count * 4 < 3 * len(live):
                 self._compact()
         except BaseException:
             self._reset()  # half-appended rows must not be appended again
@@ -137,8 +167,9 @@ class Memtable:
         return oldest is not None and oldest > self._tombstone + 1
 
     def _append_rows(self, connection: sqlite3.Connection, columns: Mapping[str, Column]) -> None:
-        last = int(self._slots.view()[-1]) if len(self._slots) else 0
-        if not len(self._slots):
+        known = len(self._slots)
+        last = int(self._slots.view()[-1]) if known else 0
+        if not known:
             total = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
             self._vectors.reserve(total)
         cursor = connection.execute(
@@ -156,11 +187,13 @@ class Memtable:
             self._vectors.extend(vectors)
             self._norms.extend(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)))
         if columns:
-            _extend_columns(connection, columns, self._slots.view(), last)
+            slots = self._slots.view()[known:]
+            _extend_columns(connection, columns, slots, np.ones(len(slots), np.bool_))
 
     def _bury(self, connection: sqlite3.Connection, live: NDArray[np.bool_]) -> None:
         rows = connection.execute(
-            "SELECT position, slot FROM tombstones WHERE position > ? ORDER BY position",
+            "SELECT position, CAST(slot AS INTEGER) FROM tombstones "
+            "WHERE position > ? ORDER BY position",
             (self._tombstone,),
         ).fetchall()
         if not rows:
@@ -174,8 +207,8 @@ class Memtable:
 
     def _add_columns(self, connection: sqlite3.Connection, paths: frozenset[str]) -> None:
         added = {path: Column() for path in paths}
-        _extend_columns(connection, added, self._snapshot.slots, 0)
         old = self._snapshot
+        _extend_columns(connection, added, old.slots, old.live)
         self._publish(old.sequence, old.live, {**old.columns, **added})
 
     def _compact(self) -> None:
@@ -189,6 +222,14 @@ class Memtable:
         self._publish(old.sequence, np.ones(len(rows), np.bool_), columns)
 
 
+def _refuse_other_count(vectors: int, documents: int) -> None:
+    if vectors != documents:
+        raise CorruptionError(
+            f"{documents} documents were written and {vectors} vectors are there; run "
+            "`nearfield check`, then `nearfield repair`"
+        )
+
+
 def _newest_tombstone(connection: sqlite3.Connection) -> int:
     newest: int | None = connection.execute("SELECT max(position) FROM tombstones").fetchone()[0]
     return newest or 0
@@ -198,20 +239,25 @@ def _extend_columns(
     connection: sqlite3.Connection,
     columns: Mapping[str, Column],
     slots: NDArray[np.int64],
-    after: int,
+    live: NDArray[np.bool_],
 ) -> None:
-    """Append to each column the values of all slots beyond ``after``."""
-    wanted = slots[np.searchsorted(slots, after, side="right") :]
+    """Append to each column the values of some slots, ascending; dead ones have no document."""
+    if not len(slots):
+        return
     values: dict[str, list[Any]] = {path: [] for path in columns}
     cursor = connection.execute(
-        "SELECT slot, metadata FROM documents WHERE slot > ? ORDER BY slot", (after,)
+        f"{SELECT_HEADS} WHERE slot BETWEEN ? AND ? ORDER BY slot", (int(slots[0]), int(slots[-1]))
     )
     row = cursor.fetchone()
-    for slot in wanted.tolist():
-        while row is not None and row[0] < slot:
-            row = cursor.fetchone()
-        # A dead row of this memtable has no document any more.
-        metadata = decode_metadata(row[1]) if row is not None and row[0] == slot else {}
+    for slot, is_live in zip(slots.tolist(), live.tolist(), strict=True):
+        metadata = {}
+        if is_live:
+            while row is not None and row[0] < slot:
+                row = cursor.fetchone()
+            if row is None or row[0] != slot:
+                refuse_missing([slot], (), "the document")
+            verify_head(row)
+            metadata = decode_metadata(row[5])
         for path, column_values in values.items():
             column_values.append(lookup(metadata, path))
     for path, column in columns.items():

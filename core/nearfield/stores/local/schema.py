@@ -134,13 +134,13 @@ def read_birth(connection: sqlite3.Connection, path: str) -> Birth:
     ).fetchone()
     try:
         checksum, collection_id, embedding, metric = row
-        if checksum != _birth_checksum(collection_id, embedding, metric):
-            raise ValueError("its checksum differs")
-        return Birth(collection_id, EmbeddingInfo.from_dict(json.loads(embedding)), Metric(metric))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CorruptionError(
-            f"the birth record in {path} is damaged ({error}); restore it from a backup", path=path
-        ) from error
+        intact = checksum == _birth_checksum(collection_id, embedding, metric)
+        birth = Birth(collection_id, EmbeddingInfo.from_dict(json.loads(embedding)), Metric(metric))
+    except (TypeError, ValueError, KeyError) as error:
+        raise _damaged_birth(path, str(error)) from error
+    if not intact:
+        raise _damaged_birth(path, "its checksum differs")
+    return birth
 
 
 def read_state(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -155,5 +155,11 @@ def read_state(connection: sqlite3.Connection) -> tuple[int, int]:
     return sequence, documents
 
 
+def _damaged_birth(path: str, detail: str) -> CorruptionError:
+    return CorruptionError(
+        f"the birth record in {path} is damaged ({detail}); restore it from a backup", path=path
+    )
+
+
 def _birth_checksum(collection_id: str, embedding: str, metric: str) -> int:
-    return zlib.crc32("\0".join((collection_id, embedding, metric)).encode())
+    return zlib.crc32(f"{collection_id}\0{embedding}\0{metric}".encode())

@@ -8,24 +8,29 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import Document, Hit, SearchMode
-from nearfield.errors import InvalidInputError
+from nearfield.errors import CorruptionError, InvalidInputError
 from nearfield.filters import fields
 from nearfield.ranking import fusion_depth, reciprocal_rank_fusion, relevance
 from nearfield.stores.base import Capabilities, CollectionInfo, Include, SearchRequest
-from nearfield.stores.local import flat, maintenance
-from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_slots
+from nearfield.stores.local import flat, inspection, maintenance
+from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_texts
 from nearfield.stores.local.memtable import Memtable, Snapshot
 from nearfield.stores.local.rows import (
     INSERT_DOCUMENT,
     INSERT_VECTOR,
     SELECT_DOCUMENTS,
+    SELECT_HEADS,
     decode_document,
     decode_metadata,
     encode_document,
     encode_vector,
+    fetch_ids,
     fetch_vectors,
+    refuse_missing,
     select_in,
+    verify_head,
 )
+from nearfield.stores.local.schema import read_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,15 +82,14 @@ class LocalStore:
 
     def upsert(self, documents: Sequence[Document], *, replace: Filter | None = None) -> None:
         """Write documents in one transaction; see :class:`~nearfield.stores.base.Store`."""
+        reached = self._memtable.sequence
         with self._pool.writing() as connection:
-            ids = [document.id for document in documents]
-            old = select_in(connection, "SELECT slot FROM documents WHERE id IN", ids)
-            slots = {row[0] for row in old}
+            slots = _slots_of(connection, [document.id for document in documents])
             if replace is not None:
-                slots.update(self._matching_slots(connection, replace))
+                slots.update(self._matching_slots(connection, replace, reached))
             if not documents and not slots:
                 return
-            sequence = _next_sequence(connection)
+            sequence = _next_sequence(connection, len(documents) - len(slots))
             _delete_slots(connection, slots)
             last = _last_slot(connection)
             connection.executemany(
@@ -106,15 +110,13 @@ class LocalStore:
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
         """Delete in one transaction; see :class:`~nearfield.stores.base.Store`."""
+        reached = self._memtable.sequence
         with self._pool.writing() as connection:
-            slots: set[int] = set()
-            if ids is not None:
-                found = select_in(connection, "SELECT slot FROM documents WHERE id IN", ids)
-                slots.update(row[0] for row in found)
+            slots = _slots_of(connection, ids or ())
             if where is not None:
-                slots.update(self._matching_slots(connection, where))
+                slots.update(self._matching_slots(connection, where, reached))
             if slots:
-                _next_sequence(connection)
+                _next_sequence(connection, -len(slots))
                 _delete_slots(connection, slots)
             return len(slots)
 
@@ -122,6 +124,7 @@ class LocalStore:
         """Fetch documents by id; see :class:`~nearfield.stores.base.Store`."""
         with self._pool.reading() as connection:
             rows = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE id IN", ids))
+            _refuse_strangers(rows, ids)
             found = {
                 document.id: document for document in self._documents(connection, rows, include)
             }
@@ -146,17 +149,22 @@ class LocalStore:
     def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
         """Iterate over one moment's documents; see :class:`~nearfield.stores.base.Store`."""
         with self._pool.reading() as connection:
+            _, documents = read_state(connection)
             cursor = connection.execute(f"{SELECT_DOCUMENTS} ORDER BY slot")
             while rows := cursor.fetchmany(256):
+                documents -= len(rows)
                 if where is not None:
-                    rows = [row for row in rows if where.matches(decode_metadata(row[5]))]
+                    rows = [row for row in rows if _matches(row, where)]
                 yield from self._documents(connection, rows, include)
+            _refuse_lost(documents)
 
     def count(self, *, where: Filter | None = None) -> int:
         """Count documents; see :class:`~nearfield.stores.base.Store`."""
         if where is None:
             with self._pool.reading() as connection:
+                _, documents = read_state(connection)
                 total: int = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
+                _refuse_lost(documents - total)
                 return total
         with self._view(where) as (_, snapshot):
             return len(snapshot.matching_slots(where))
@@ -178,7 +186,7 @@ class LocalStore:
 
     def check(self) -> CheckReport:
         """Verify every stored byte; see :class:`~nearfield.stores.base.Checkable`."""
-        return maintenance.check(self._pool, self._info.embedding.dimension)
+        return inspection.check(self._pool, self._info.embedding.dimension)
 
     def repair(self) -> RepairReport:
         """Set damage aside and rebuild the rest; see :class:`~nearfield.stores.base.Checkable`."""
@@ -199,17 +207,20 @@ class LocalStore:
         """Lend a read transaction and the snapshot of exactly what it sees."""
         paths = frozenset[str]() if where is None else fields(where)
         while True:
+            reached = self._memtable.sequence
             with self._pool.reading() as connection:
-                snapshot = self._memtable.at(connection, paths)
+                snapshot = self._memtable.at(connection, paths, reached=reached)
                 if snapshot is not None:
                     yield connection, snapshot
                     return
 
-    def _matching_slots(self, connection: sqlite3.Connection, where: Filter) -> list[int]:
+    def _matching_slots(
+        self, connection: sqlite3.Connection, where: Filter, reached: int
+    ) -> list[int]:
         """Find the slots that match, inside a write transaction that has not written yet."""
-        snapshot = self._memtable.at(connection, fields(where))
+        snapshot = self._memtable.at(connection, fields(where), reached=reached)
         if snapshot is None:  # no one can be ahead of the transaction that holds the write lock
-            raise RuntimeError("the memtable is ahead of the database")
+            raise CorruptionError("the number of the last write went back; open it again")
         slots: list[int] = snapshot.matching_slots(where).tolist()
         return slots
 
@@ -238,8 +249,7 @@ class LocalStore:
         by_keyword = _by_keyword(connection, request, depth, allowed)
         fused = []
         for lists in zip(by_vector, by_keyword, strict=True):
-            slots = {slot for ranked in lists for slot, _ in ranked}
-            ids = _ids(connection, slots)
+            ids = fetch_ids(connection, list({slot for ranked in lists for slot, _ in ranked}))
             rankings = [_in_order(ranked, ids, depth) for ranked in lists]
             scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
             fused.append(_in_order(list(scores.items()), ids, len(scores)))
@@ -252,10 +262,11 @@ class LocalStore:
         if request.min_score is not None:
             ranked = [(slot, score) for slot, score in ranked if score >= request.min_score]
         if len(ranked) > request.k:
-            ids = _ids(connection, {slot for slot, _ in ranked})
+            ids = fetch_ids(connection, [slot for slot, _ in ranked])
             ranked = _in_order(ranked, ids, request.k)
         scores = dict(ranked)
-        rows = select_in(connection, f"{SELECT_DOCUMENTS} WHERE slot IN", list(scores))
+        rows = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE slot IN", list(scores)))
+        refuse_missing(scores, {row[0] for row in rows}, "the document")
         ordered = sorted(rows, key=lambda row: (-scores[row[0]], row[1]))
         documents = self._documents(connection, ordered, request.include)
         metric = self._info.metric
@@ -296,18 +307,49 @@ def _embedding_of(document: Document) -> NDArray[np.float32]:
     return document.embedding
 
 
-def _ids(connection: sqlite3.Connection, slots: set[int]) -> dict[int, str]:
-    return dict(select_in(connection, "SELECT slot, id FROM documents WHERE slot IN", list(slots)))
-
-
 def _in_order(ranked: Ranked, ids: dict[int, str], k: int) -> Ranked:
     return sorted(ranked, key=lambda pair: (-pair[1], ids[pair[0]]))[:k]
 
 
-def _next_sequence(connection: sqlite3.Connection) -> int:
-    connection.execute("UPDATE state SET sequence = sequence + 1")
-    sequence: int = connection.execute("SELECT sequence FROM state").fetchone()[0]
-    return sequence
+def _matches(row: tuple[Any, ...], where: Filter) -> bool:
+    verify_head(row[:6])
+    return where.matches(decode_metadata(row[5]))
+
+
+def _refuse_lost(documents: int) -> None:
+    """Raise ``CorruptionError`` unless as many documents were read as were written."""
+    if documents:
+        raise CorruptionError(
+            f"{abs(documents)} documents {'are missing' if documents > 0 else 'are too many'}; run "
+            "`nearfield check`, then `nearfield repair`"
+        )
+
+
+def _slots_of(connection: sqlite3.Connection, ids: Sequence[str]) -> set[int]:
+    rows = list(select_in(connection, f"{SELECT_HEADS} WHERE id IN", ids))
+    for row in rows:
+        verify_head(row)
+    _refuse_strangers(rows, ids)
+    return {row[0] for row in rows}
+
+
+def _refuse_strangers(rows: Sequence[tuple[Any, ...]], ids: Sequence[str]) -> None:
+    """Raise ``CorruptionError`` if looking up ids led to the rows of others."""
+    strangers = {row[1] for row in rows}.difference(ids)
+    if strangers:
+        raise CorruptionError(
+            f"the index of ids led to {len(strangers)} other documents; run `nearfield check`, "
+            "then `nearfield repair`"
+        )
+
+
+def _next_sequence(connection: sqlite3.Connection, added: int) -> int:
+    """Count the write that is under way, and the documents it adds; return its number."""
+    sequence, documents = read_state(connection)
+    connection.execute(
+        "UPDATE state SET sequence = ?, documents = ?", (sequence + 1, documents + added)
+    )
+    return sequence + 1
 
 
 def _last_slot(connection: sqlite3.Connection) -> int:
@@ -317,10 +359,14 @@ def _last_slot(connection: sqlite3.Connection) -> int:
 
 
 def _delete_slots(connection: sqlite3.Connection, slots: set[int]) -> None:
-    rows = [(slot,) for slot in sorted(slots)]
-    if not rows:
+    if not slots:
         return
-    unindex_slots(connection, rows)
+    documents = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE slot IN", sorted(slots)))
+    refuse_missing(slots, {row[0] for row in documents}, "the document")
+    # Words that differ from those that were indexed would stay in the index for good.
+    texts = [(row[0], decode_document(row, Include()).text) for row in documents]
+    unindex_texts(connection, texts)
+    rows = [(slot,) for slot in sorted(slots)]
     connection.executemany("DELETE FROM documents WHERE slot = ?", rows)
     connection.executemany("DELETE FROM vectors WHERE slot = ?", rows)
     connection.executemany("INSERT INTO tombstones (slot) VALUES (?)", rows)
