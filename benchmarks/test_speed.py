@@ -29,7 +29,7 @@ BATCH = 1000
 
 
 def test_bulk_upsert(contest, report, tmp_path):
-    rounds = 40
+    rounds = 30
     corpus = make_corpus((rounds + 3) * BATCH, words=20)
     batches = list(corpus.batches(BATCH))
     rows = [sqlite_rows(*batch, number * BATCH) for number, batch in enumerate(batches)]

@@ -42,13 +42,13 @@ class Oracle:
         written = {document.id: document for document in batch}
         gone = set() if replace is None else {each.id for each in self.matching(replace)}
         self.documents = {
-            id: document
-            for id, document in self.documents.items()
-            if id not in gone and id not in written
+            name: document
+            for name, document in self.documents.items()
+            if name not in gone and name not in written
         } | written
 
     def delete(self, ids: Iterable[str]) -> int:
-        return sum(self.documents.pop(id, None) is not None for id in list(ids))
+        return sum(self.documents.pop(name, None) is not None for name in list(ids))
 
     def matching(self, where: Filter | None) -> list[Document]:
         return [
@@ -67,5 +67,5 @@ class Oracle:
             for document in self.matching(where)
         ]
         if min_score is not None:
-            scored = [(id, score) for id, score in scored if score >= min_score]
+            scored = [pair for pair in scored if pair[1] >= min_score]
         return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]

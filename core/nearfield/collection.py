@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -20,10 +20,11 @@ from nearfield.errors import (
     EmbeddingError,
     InvalidDocumentError,
     InvalidInputError,
+    InvalidVectorError,
     UnsupportedOperationError,
 )
 from nearfield.filters import parse
-from nearfield.queries import Queries, SearchOptions, read_include, read_queries
+from nearfield.queries import Queries, SearchOptions, list_queries, read_include, read_queries
 from nearfield.ranking import maximal_marginal_relevance
 from nearfield.stores.base import Checkable, Include
 from nearfield.validation import (
@@ -36,7 +37,6 @@ from nearfield.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
@@ -122,6 +122,8 @@ class Collection:
             InvalidDocumentError: An id, a text or metadata cannot be stored; nothing was written.
             InvalidVectorError: A vector is not finite, has no direction under cosine, or does not
                 fit; nothing was written.
+            EmbeddingError: The embedder returned something else than an embedding for each text;
+                nothing was written.
         """
         where = parse(replace)
         batch = self._prepare(documents, vectors)
@@ -327,9 +329,10 @@ class Collection:
             diversity=diversity,
             include=include,
         )
-        if not len(queries):
+        listed = list_queries(queries)
+        if not len(listed):
             return []
-        read = read_queries(queries, vectors, options.mode, self.info)
+        read = read_queries(listed, vectors, options.mode, self.info)
         if read.vectors is None and options.needs_vectors:
             read = self._with_vectors(read, self.embedder.embed_queries(read.texts or ()))
         return self._run(options, read)
@@ -355,9 +358,10 @@ class Collection:
             diversity=diversity,
             include=include,
         )
-        if not len(queries):
+        listed = list_queries(queries)
+        if not len(listed):
             return []
-        read = read_queries(queries, vectors, options.mode, self.info)
+        read = read_queries(listed, vectors, options.mode, self.info)
         if read.vectors is None and options.needs_vectors:
             read = self._with_vectors(read, await self._aembed_queries(read.texts or ()))
         return await asyncio.to_thread(self._run, options, read)
@@ -502,9 +506,9 @@ class Collection:
         self, documents: Document | str | Iterable[Document | str], vectors: ArrayLike | None
     ) -> _Batch:
         """Check documents and vectors, all before anything is embedded or written."""
-        given = [documents] if isinstance(documents, Document | str) else list(documents)
+        given = _listed(documents)
         rows: Iterable[NDArray[np.float32] | None] = repeat(None, len(given))
-        if vectors is not None and given:
+        if vectors is not None:
             rows = given_rows = self._vectors(vectors, "vector")
             if len(given_rows) != len(given):
                 raise InvalidInputError(
@@ -519,8 +523,7 @@ class Collection:
                 document
                 if document.embedding is None
                 else dataclasses.replace(
-                    document,
-                    embedding=self._vectors(document.embedding, f"embedding of {document.id!r}")[0],
+                    document, embedding=self._own_embedding(document.id, document.embedding)
                 )
                 for document in checked
             ]
@@ -529,12 +532,7 @@ class Collection:
 
     def _write(self, batch: _Batch, embedded: ArrayLike, replace: Filter | None) -> None:
         texts = batch.texts
-        vectors = self._vectors(embedded, "embedding") if texts else ()
-        if len(vectors) != len(texts):
-            raise EmbeddingError(
-                f"{self.info.embedding.model!r} returned {len(vectors)} embeddings for "
-                f"{len(texts)} texts; nothing was written"
-            )
+        vectors = self._embedded(embedded, texts) if texts else ()
         self._store.upsert(batch.embedded(vectors), replace=replace)
 
     def _vectors(self, values: ArrayLike, what: str) -> NDArray[np.float32]:
@@ -543,8 +541,32 @@ class Collection:
             values, dimension=info.embedding.dimension, metric=info.metric, what=what
         )
 
+    def _own_embedding(self, identifier: str, embedding: ArrayLike) -> NDArray[np.float32]:
+        rows = self._vectors(embedding, f"embedding of {identifier!r}")
+        if len(rows) != 1:
+            raise InvalidVectorError(
+                f"document {identifier!r} has {len(rows)} embeddings, expected one, of shape "
+                f"({self.info.embedding.dimension},)"
+            )
+        row: NDArray[np.float32] = rows[0]
+        return row
+
+    def _embedded(self, vectors: ArrayLike, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Check what an embedder returned for some texts."""
+        model = self.info.embedding.model
+        try:
+            checked = self._vectors(vectors, "embedding")
+        except InvalidVectorError as error:
+            raise EmbeddingError(f"{model!r} returned what is no embedding: {error}") from error
+        if len(checked) != len(texts):
+            raise EmbeddingError(
+                f"{model!r} returned {len(checked)} embeddings for {len(texts)} texts; nothing was "
+                "written or searched"
+            )
+        return checked
+
     def _with_vectors(self, queries: Queries, embedded: NDArray[np.float32]) -> Queries:
-        return Queries(queries.texts, self._vectors(embedded, "embedding of the query"))
+        return Queries(queries.texts, self._embedded(embedded, queries.texts or ()))
 
     async def _aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         embedder = self.embedder
@@ -563,7 +585,8 @@ class Collection:
     ) -> list[Hit]:
         if query is not None or vector is not None:
             raise InvalidInputError("like= takes the place of a query; pass one of them")
-        example = self._store.get([check_id(like)], include=Include(embedding=True))[0]
+        like = check_id(like)
+        example = self._store.get([like], include=Include(embedding=True))[0]
         if example is None or example.embedding is None:
             raise DocumentNotFoundError(
                 f"collection {self.info.name!r} has no document {like!r} to find the neighbours of",
@@ -618,6 +641,17 @@ class _Batch:
             else dataclasses.replace(document, embedding=next(rows))
             for document in self.documents
         ]
+
+
+def _listed(documents: object) -> list[Any]:
+    if isinstance(documents, Document | str):
+        return [documents]
+    # A mapping and bytes can be iterated over too, but what comes out is no document.
+    if isinstance(documents, Mapping | bytes) or not isinstance(documents, Iterable):
+        raise InvalidDocumentError(
+            f"expected documents or texts, or an iterable of them, got {type(documents).__name__}"
+        )
+    return list(documents)
 
 
 def _checked(document: object, position: int, embedding: NDArray[np.float32] | None) -> Document:

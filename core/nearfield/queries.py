@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nearfield.filters import Filter
     from nearfield.stores.base import CollectionInfo
 
-__all__ = ["Queries", "SearchOptions", "read_include", "read_queries"]
+__all__ = ["Queries", "SearchOptions", "list_queries", "read_include", "read_queries"]
 
 _PARTS = ("text", "metadata", "embedding")
 _DIVERSITY_POOL = 4
@@ -95,6 +95,18 @@ class SearchOptions:
         )
 
 
+def list_queries(queries: Any) -> Any:
+    """Return several queries as an array or a list, or raise ``InvalidInputError``."""
+    if isinstance(queries, np.ndarray) and queries.ndim:
+        return queries
+    if isinstance(queries, str | bytes | Mapping) or not np.iterable(queries):
+        raise InvalidInputError(
+            f"expected several queries, texts or vectors, got {type(queries).__name__}; for one "
+            "query there is search"
+        )
+    return list(queries)
+
+
 def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionInfo) -> Queries:
     """Tell texts from vectors and check them.
 
@@ -110,6 +122,8 @@ def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionI
     elif any(isinstance(query, str) for query in queries):
         raise InvalidInputError("the queries are a mixture of texts and vectors; search for each")
     elif vectors is None:
+        if any(query is None for query in queries):
+            raise InvalidInputError("there is no query: pass a text or a vector, or like=")
         vectors = queries
     elif any(query is not None for query in queries):
         raise InvalidInputError("the query is a vector, and vector= gives another; pass one")
@@ -133,6 +147,11 @@ def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionI
 
 def read_include(include: Iterable[str]) -> Include:
     """Read the names of document parts, or raise ``InvalidInputError``."""
+    if not isinstance(include, Iterable):
+        raise InvalidInputError(
+            f"include must be a list of parts, got {type(include).__name__}; expected any of: "
+            f"{', '.join(_PARTS)}"
+        )
     names = [include] if isinstance(include, str) else list(include)
     unknown = [name for name in names if name not in _PARTS]
     if unknown:
@@ -144,8 +163,6 @@ def _stacked(vectors: Any) -> Any:
     """Join a list of vectors to one array; anything else is left to be judged as it is."""
     if not isinstance(vectors, list | tuple):
         return vectors
-    if any(vector is None for vector in vectors):
-        raise InvalidInputError("there is no query: pass a text or a vector, or like=")
     try:
         return np.asarray(vectors)
     except ValueError:
@@ -164,9 +181,13 @@ def _read_mode(mode: object) -> SearchMode:
 
 
 def _read_number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InvalidInputError(f"{name} must be a number, got {type(value).__name__}")
-    number = float(value)
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    if not is_real or isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be a real number, got {type(value).__name__}")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # narrowed by `is_real`
+    except OverflowError:
+        raise InvalidInputError(f"{name} is beyond the range of a float") from None
     if math.isnan(number):
         raise InvalidInputError(f"{name} is NaN, expected a number")
     return number

@@ -124,9 +124,9 @@ def _plain_mapping(values: Mapping[Any, Any], path: str, depth: int) -> dict[str
             raise InvalidDocumentError(
                 f"{path} has the key {key!r} of type {type(key).__name__}; keys must be str"
             )
-        if type(key) is not str or not key.isascii():
-            key = check_text(key, what=f"a key of {path}")
-        plain[key] = _plain(value, path, key, depth)
+        exact = type(key) is str and key.isascii()
+        name = key if exact else check_text(key, what=f"a key of {path}")
+        plain[name] = _plain(value, path, name, depth)
     return plain
 
 

@@ -44,6 +44,9 @@ DOCUMENTS = 300
 
 _WORDS = "amber birch cedar delta ember fjord grove heath inlet jetty knoll larch".split()
 
+BAD_NAMES = ["", ".", "..", "../a", "a\\b", "a b", "é", "-a", ".a", "a.", "x" * 101, "😀", "\ud800"]
+BAD_NAMES += [None, 5, b"a", ["a"]]
+
 SELECTIVITIES = {
     "nothing": F.n < 0,
     "one document": F.n == 17,
@@ -90,7 +93,7 @@ def ids(hits) -> list[str]:
 
 def assert_same_hits(got, expected, *, tolerance: float = 1e-6) -> None:
     """Same ids in the same order, with the same scores."""
-    assert ids(got) == [id for id, _ in expected]
+    assert ids(got) == [name for name, _ in expected]
     assert [hit.score for hit in got] == pytest.approx(
         [score for _, score in expected], rel=tolerance, abs=tolerance
     )
@@ -184,7 +187,7 @@ class StoreConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def filled(cls, new_url, metric):
-        """A collection of random vectors and words for each metric, and its oracle; to read only."""
+        """A collection of random vectors and words for each metric, and its oracle; only read."""
         oracle = Oracle(metric)
         oracle.upsert(corpus())
         with nearfield.open(
@@ -196,7 +199,7 @@ class StoreConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def library(cls, new_url):
-        """A collection of random vectors and words, compared by cosine; to read only."""
+        """A collection of random vectors and words, compared by cosine; only to read."""
         with nearfield.open(new_url(), dimension=DIMENSION, **cls.connect_options) as collection:
             collection.upsert(corpus())
             yield collection
@@ -252,10 +255,18 @@ class StoreConformance:
         assert read == written
         assert read.embedding.dtype == np.float32
         assert read.embedding.tolist() == np.array([0.1, -2.5, 3e-20, 4e10], np.float32).tolist()
-        assert read.created_at is not None and read.created_at.tzinfo is not None
+        assert read.created_at is not None
+        assert read.created_at.tzinfo is not None
 
     def test_types_of_metadata_survive(self, vectors):
-        metadata = {"int": 1, "float": 1.0, "bool": True, "text": "1", "none": None, "big": 2**53 + 1}
+        metadata = {
+            "int": 1,
+            "float": 1.0,
+            "bool": True,
+            "text": "1",
+            "none": None,
+            "big": 2**53 + 1,
+        }
         vectors.upsert(Document("", id="a", metadata=metadata), vectors=[1, 0, 0, 0])
         read = vectors.get("a").metadata
         assert read == metadata
@@ -282,9 +293,7 @@ class StoreConformance:
 
     def test_ids_come_back_in_the_order_of_the_documents(self, vectors):
         names = ["z", "ä", "a", "0", "😀", "A"]
-        written = vectors.upsert(
-            [Document("", id=name) for name in names], vectors=np.ones((6, 4))
-        )
+        written = vectors.upsert([Document("", id=name) for name in names], vectors=np.ones((6, 4)))
         assert written == names
         assert [document.id for document in vectors.scan()] == names
 
@@ -376,7 +385,9 @@ class StoreConformance:
         assert vectors.get([]) == []
         assert vectors.get(("a",))[0].id == "a"
 
-    @pytest.mark.parametrize("parts", [[], ["text"], ["metadata"], ["embedding"], ["text", "embedding"]])
+    @pytest.mark.parametrize(
+        "parts", [[], ["text"], ["metadata"], ["embedding"], ["text", "embedding"]]
+    )
     def test_include_says_which_parts_come_back(self, vectors, parts):
         vectors.upsert(Document("words", id="a", metadata={"x": 1}), vectors=[1, 2, 3, 4])
         documents = [
@@ -398,7 +409,7 @@ class StoreConformance:
     # ── delete ───────────────────────────────────────────────────────────────────────────────
 
     def test_delete_counts_the_documents_that_were_there(self, vectors):
-        vectors.upsert([Document("", id=id) for id in "abcd"], vectors=np.ones((4, 4)))
+        vectors.upsert([Document("", id=name) for name in "abcd"], vectors=np.ones((4, 4)))
         assert vectors.delete("a") == 1
         assert vectors.delete("a") == 0
         assert vectors.delete(["b", "no", "b"]) == 1
@@ -470,7 +481,7 @@ class StoreConformance:
         generations, size = 40, 15
         batches = [
             [
-                Document(f"generation {generation}", id=f"{generation % 3}/{i}", metadata={"g": generation})
+                Document("", id=f"{generation % 3}/{i}", metadata={"g": generation})
                 for i in range(size)
             ]
             for generation in range(generations)
@@ -526,7 +537,9 @@ class StoreConformance:
         everything, filtered = vectors.scan(), vectors.scan(where=F.old == True)  # noqa: E712
         seen, matched = [next(everything)], [next(filtered)]
         vectors.delete(names[300:])
-        vectors.upsert([Document("new", id=name) for name in names[:300]], vectors=np.ones((300, 4)))
+        vectors.upsert(
+            [Document("new", id=name) for name in names[:300]], vectors=np.ones((300, 4))
+        )
         seen += everything
         matched += filtered
         assert [document.id for document in seen] == names
@@ -625,14 +638,16 @@ class StoreConformance:
     )
     def test_scores_mean_what_the_metric_says(self, create, metric, rows, expected):
         collection = create(metric=metric)
-        collection.upsert([Document("", id=id) for id in "abcd"], vectors=rows)
+        collection.upsert([Document("", id=name) for name in "abcd"], vectors=rows)
         assert_same_hits(collection.search([2, 0, 0, 0]), expected)
 
     def test_ties_are_ordered_by_id(self, create, metric):
         collection = create(metric=metric)
-        names = [f"{i:03}" for i in range(200)] + ["Z", "a", "ä", "😀", "﻿"]
+        names = [f"{i:03}" for i in range(200)] + ["Z", "a", "ä", "😀", "\ufeff"]
         shuffled = random.Random(5).sample(names, len(names))
-        collection.upsert([Document("", id=name) for name in shuffled], vectors=[[1, 2, 3, 4]] * 205)
+        collection.upsert(
+            [Document("", id=name) for name in shuffled], vectors=[[1, 2, 3, 4]] * 205
+        )
         for k in (1, 7, 200, 205, 300):
             assert ids(collection.search([4, 3, 2, 1], k=k)) == sorted(names)[:k]
             found = collection.search([4, 3, 2, 1], k=k, where=F.x.exists(False))
@@ -656,7 +671,7 @@ class StoreConformance:
         assert list(collection.scan()) == []
 
     def test_min_score_cuts_where_it_says(self, filled):
-        collection, oracle = filled
+        collection, _ = filled
         query = np.random.default_rng(8).standard_normal(DIMENSION)
         scores = [hit.score for hit in collection.search(query, k=DOCUMENTS)]
         for place in (0, 5, 150, DOCUMENTS - 1):
@@ -688,8 +703,9 @@ class StoreConformance:
         collection, oracle = filled
         example = corpus()[44]
         for where in (F.group == "g4", F.group == "g5", F.n < 10):  # matches it; does not; few
-            matches = [p for p in oracle.search(example.embedding, 999, where) if p[0] != example.id]
-            assert_same_hits(collection.search(like=example.id, k=8, where=where), matches[:8])
+            matches = oracle.search(example.embedding, DOCUMENTS, where)
+            others = [pair for pair in matches if pair[0] != example.id]
+            assert_same_hits(collection.search(like=example.id, k=8, where=where), others[:8])
 
     def test_like_works_in_every_mode(self, library, mode):
         hits = library.search(like="doc-0007", k=5, mode=mode)
@@ -736,8 +752,14 @@ class StoreConformance:
         assert [hit.rank for hit in hits] == list(range(1, 11))
 
     def test_diversity_passes_over_near_copies(self, vectors):
-        rows = [[1, 0, 0, 0], [1, 0.001, 0, 0], [1, 0, 0.001, 0], [0.9, 0.5, 0, 0], [0.9, 0, 0.5, 0]]
-        vectors.upsert([Document("", id=id) for id in "abcde"], vectors=rows)
+        rows = [
+            [1, 0, 0, 0],
+            [1, 0.001, 0, 0],
+            [1, 0, 0.001, 0],
+            [0.9, 0.5, 0, 0],
+            [0.9, 0, 0.5, 0],
+        ]
+        vectors.upsert([Document("", id=name) for name in "abcde"], vectors=rows)
         assert ids(vectors.search([1, 0, 0, 0], k=3)) == ["a", "b", "c"]
         assert ids(vectors.search([1, 0, 0, 0], k=3, diversity=0.6)) == ["a", "d", "e"]
 
@@ -755,11 +777,9 @@ class StoreConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def kitchen(cls, new_url):
-        """A few telling texts; to read only."""
+        """A few telling texts; only to read."""
         cls.need_mode(SearchMode.KEYWORD)
-        collection = nearfield.open(
-            new_url(), embedder=HashingEmbedder(64), **cls.connect_options
-        )
+        collection = nearfield.open(new_url(), embedder=HashingEmbedder(64), **cls.connect_options)
         collection.upsert(
             [
                 Document("The kettle is in the kitchen", id="kettle"),
@@ -834,12 +854,15 @@ class StoreConformance:
     def test_nothing_in_a_query_is_read_as_syntax(self, kitchen, query):
         assert "kettle" in ids(kitchen.search(query, mode="keyword"))
 
-    @pytest.mark.parametrize("query", ["", " ", "\n", '"', "*", "()", "-", ":", "\x00", "…", "“”", "😀"])
+    @pytest.mark.parametrize(
+        "query", ["", " ", "\n", '"', "*", "()", "-", ":", "\x00", "…", "“”", "😀"]
+    )
     def test_a_query_without_words_finds_nothing(self, kitchen, query):
         assert kitchen.search(query, mode="keyword") == []
 
     def test_stop_words_count_only_when_there_is_nothing_else(self, kitchen):
-        assert ids(kitchen.search("to be or not to be", mode="keyword"))[0] == "hamlet"
+        for query in ("to be or not to be", "to be — or “not”…", "BE?"):
+            assert ids(kitchen.search(query, mode="keyword"))[0] == "hamlet"
         assert ids(kitchen.search("where is the kettle", mode="keyword")) == ["kettle"]
 
     def test_a_long_query_finds_its_words(self, kitchen):
@@ -974,8 +997,8 @@ class StoreConformance:
         assert ids(texts.search("hot kettle", k=1)) == ["kettle"]
         by_vector = texts.search(HashingEmbedder(64).embed_queries(["hot kettle"])[0], k=1)
         assert pairs(by_vector) == pairs(texts.search("hot kettle", k=1))
-        given = texts.search("hot kettle", vector=HashingEmbedder(64).embed_queries(["cats"])[0], k=1)
-        assert ids(given) == ["cat"]
+        cats = HashingEmbedder(64).embed_queries(["cats"])[0]
+        assert ids(texts.search("hot kettle", vector=cats, k=1)) == ["cat"]
 
     def test_text_without_an_embedder_is_an_error_that_says_what_to_do(self, vectors):
         for call in (lambda: vectors.upsert("text"), lambda: vectors.search("text")):
@@ -1087,7 +1110,8 @@ class StoreConformance:
         for round_ in range(20):
             writer, reader = handles[round_ % 2], handles[1 - round_ % 2]
             row = [1, round_, 0, 0]
-            writer.upsert(Document(f"word{round_}", id=f"{round_:02}", metadata={"r": round_}), vectors=row)
+            document = Document(f"word{round_}", id=f"{round_:02}", metadata={"r": round_})
+            writer.upsert(document, vectors=row)
             assert len(reader) == len(writer)
             assert reader.get(f"{round_:02}").text == f"word{round_}"
             assert reader.count(F.r == round_) == 1
@@ -1171,9 +1195,8 @@ class StoreConformance:
 
     @pytest.mark.parametrize(
         "name",
-        ["", ".", "..", "a/b", "../a", "a\\b", "a b", "é", "-a", ".a", "a.", "a\n", "a\x00", "x" * 101]
-        + ["😀", "\ud800", None, 5, b"a", ["a"]],
-        ids=ascii,
+        [*BAD_NAMES, *(name + suffix for name in ("a", "a.b") for suffix in ("\n", "\x00", "/"))],
+        ids=lambda name: ascii(name)[:20],
     )
     def test_a_bad_name_is_refused(self, database, create, name):
         create("a").close()
@@ -1189,7 +1212,7 @@ class StoreConformance:
                 call()
         assert database.names() == ["a"]
 
-    def test_opening_makes_a_collection_only_when_asked(self, url, reopen):
+    def test_opening_makes_a_collection_only_when_asked(self, reopen):
         with pytest.raises(CollectionNotFoundError):
             reopen("a", create=False)
         made = reopen("a", dimension=3, metric="dot")
@@ -1298,14 +1321,15 @@ class StoreConformance:
             lambda: collection.search([1, 0, 0, 0]),
             lambda: collection.search(like="a"),
             lambda: collection.search_many([[1, 0, 0, 0]]),
-            lambda: collection.count(),
+            collection.count,
             lambda: collection.count(F.x == 1),
             lambda: len(collection),
             lambda: list(collection.scan()),
-            lambda: collection.stats(),
+            collection.stats,
         ]
         if self.files_at_hand:
-            calls += [collection.check, collection.repair, lambda: collection.backup(tmp_path / "b")]
+            calls += [collection.check, collection.repair]
+            calls.append(lambda: collection.backup(tmp_path / "copy"))
         for call in calls:
             with pytest.raises(ClosedError):
                 call()

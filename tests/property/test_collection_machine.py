@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = 200
+"""For each metric."""
 DIMENSION = 3
-IDS = ["a", "A", "b", "é", "e\u0301", "ß", "😀", "\x00", "a\x00", " ", "'", "%", "01", "1", "z" * 99]
+IDS = ["a", "A", "b", "é", "e\u0301", "ß", "😀", "\x00", "a\x00", " ", "'", "%", "01", "1"]
 WORDS = ["red", "green", "blue", "été"]
 
 names = st.sampled_from(IDS)
@@ -74,9 +75,7 @@ def vectors(metric: Metric) -> st.SearchStrategy[np.ndarray]:
 
 
 def documents(metric: Metric) -> st.SearchStrategy[Document]:
-    return st.builds(
-        Document, texts, id=names, metadata=metadata, embedding=vectors(metric)
-    )
+    return st.builds(Document, texts, id=names, metadata=metadata, embedding=vectors(metric))
 
 
 class CollectionMachine(RuleBasedStateMachine):
@@ -213,7 +212,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @rule(handle=handles, ids=st.lists(names, max_size=4))
     def get(self, handle, ids):
-        assert self.handles[handle].get(ids) == [self.oracle.documents.get(id) for id in ids]
+        assert self.handles[handle].get(ids) == [self.oracle.documents.get(each) for each in ids]
 
     @rule(handle=handles, where=st.one_of(st.none(), filters))
     def scan_at_once(self, handle, where):
@@ -242,7 +241,7 @@ class CollectionMachine(RuleBasedStateMachine):
     # ── comparing ────────────────────────────────────────────────────────────────────────────
 
     def compare_hits(self, hits, expected):
-        assert [hit.id for hit in hits] == [id for id, _ in expected]
+        assert [hit.id for hit in hits] == [name for name, _ in expected]
         scores = [score for _, score in expected]
         if self.metric is Metric.DOT:
             assert [hit.score for hit in hits] == scores

@@ -158,6 +158,8 @@ def filter_mask(filter: Filter, columns: Mapping[str, Column], count: int) -> Bo
 
 def _key(value: object) -> object:
     """Return what is equal for two values exactly when the filter language calls them equal."""
+    if type(value) is str:  # most are
+        return value
     if isinstance(value, bool):
         return bool, value
     if isinstance(value, list | tuple | dict):

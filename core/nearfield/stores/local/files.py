@@ -59,7 +59,8 @@ class DatabaseFolder:
 
     def collection(self, name: str) -> CollectionFiles:
         """Return the files of a collection, or raise ``InvalidNameError``."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
+        is_name = isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith(".")
+        if not is_name or name == self.lock.name:
             raise InvalidNameError(
                 f"{name!r} cannot name a collection: use 1 to 100 letters, digits, '.', '_' or "
                 "'-', starting with a letter or digit and not ending with '.'"

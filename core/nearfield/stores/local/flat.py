@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["exact_scores", "top_k_many", "top_k_one"]
 
 _UNIT_ROUNDOFF = 2.0**-24
+_UNDERFLOW = 2.0**-126
+"""What a product of float32 can lose where it is too small for one, even if that becomes zero."""
+_NEAR = 2.0**-80
+"""Squared distances that differ by so little, or underflow, can give one float64 score: for small
+r, 1/(1 + r) changes in steps of about 2⁻⁵³, which are wider than the relative error of r² from
+r = 10⁻⁹ downwards."""
 _BATCH_SCORES = 1 << 23
 """Scores held at once by a batch: 32 MiB of float32."""
+_ROWS_FOLDED = 64
 
 _NOTHING: Ranked = (np.empty(0, np.int64), np.empty(0))
 
@@ -88,9 +95,11 @@ def top_k_one(
     if metric is Metric.COSINE:
         best = _candidates(products / norms, k, absolute=error * query_norm)
     elif metric is Metric.DOT:
-        best = _candidates(products, k, absolute=error * float(norms.max()) * query_norm)
+        longest = float(norms.max())
+        margin = error * longest * query_norm + dimension * _UNDERFLOW
+        best = _candidates(products, k, absolute=margin)
     else:
-        best = _candidates(-products, k, relative=error)
+        best = _candidates(-products, k, absolute=_NEAR, relative=error)
     if positions is not None:
         best = positions[best]
     return [_rescore(vectors, query, best, k, metric)]
@@ -122,11 +131,13 @@ def top_k_many(
             if metric is Metric.COSINE:
                 best = _candidates(products / norms, k, absolute=error * query_norm)
             elif metric is Metric.DOT:
-                best = _candidates(products, k, absolute=error * longest * query_norm)
+                margin = error * longest * query_norm + dimension * _UNDERFLOW
+                best = _candidates(products, k, absolute=margin)
             else:
                 # ‖x − q‖² = ‖x‖² − 2x·q + ‖q‖²; cancellation is paid for with a wider margin.
                 rough = 2.0 * products - norms * norms
-                best = _candidates(rough, k, absolute=2 * error * (longest + query_norm) ** 2)
+                margin = 2 * error * (longest + query_norm) ** 2 + _NEAR
+                best = _candidates(rough, k, absolute=margin)
             rows, scores = _rescore(vectors, query, best, k, metric)
             results.append((rows if positions is None else positions[rows], scores))
     return results
@@ -177,10 +188,20 @@ def _candidates(
     """Return every row that may be among the k best, given how far each rough score can err."""
     if k >= len(rough):
         return np.arange(len(rough))
-    kth = float(np.partition(rough, len(rough) - k)[len(rough) - k])
+    kth = _kth_largest(rough, k)
     # Twice the error, as the k-th and the row in question may err in opposite directions, and half
     # as much again for the rounding of this sum and of the scores.
     return np.flatnonzero(rough >= kth - 3 * (absolute + relative * abs(kth)))
+
+
+def _kth_largest(values: FloatArray, k: int) -> float:
+    columns = len(values) // _ROWS_FOLDED
+    if columns > k:
+        # The maxima of the columns are values too, so their k-th largest is no larger than that of
+        # all, and hardly anything above it is left to be sorted.
+        maxima = values[: columns * _ROWS_FOLDED].reshape(_ROWS_FOLDED, columns).max(axis=0)
+        values = values[values >= np.partition(maxima, columns - k)[columns - k]]
+    return float(np.partition(values, len(values) - k)[len(values) - k])
 
 
 def _rescore(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import Document, Hit, SearchMode
@@ -249,10 +251,9 @@ class LocalStore:
         by_keyword = _by_keyword(connection, request, depth, allowed)
         fused = []
         for lists in zip(by_vector, by_keyword, strict=True):
-            ids = fetch_ids(connection, list({slot for ranked in lists for slot, _ in ranked}))
-            rankings = [_in_order(ranked, ids, depth) for ranked in lists]
+            rankings = [_in_order(connection, ranked, depth) for ranked in lists]
             scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
-            fused.append(_in_order(list(scores.items()), ids, len(scores)))
+            fused.append(list(scores.items()))
         return fused
 
     def _hits(
@@ -262,8 +263,7 @@ class LocalStore:
         if request.min_score is not None:
             ranked = [(slot, score) for slot, score in ranked if score >= request.min_score]
         if len(ranked) > request.k:
-            ids = fetch_ids(connection, [slot for slot, _ in ranked])
-            ranked = _in_order(ranked, ids, request.k)
+            ranked = _in_order(connection, ranked, request.k)
         scores = dict(ranked)
         rows = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE slot IN", list(scores)))
         refuse_missing(scores, {row[0] for row in rows}, "the document")
@@ -307,8 +307,14 @@ def _embedding_of(document: Document) -> NDArray[np.float32]:
     return document.embedding
 
 
-def _in_order(ranked: Ranked, ids: dict[int, str], k: int) -> Ranked:
-    return sorted(ranked, key=lambda pair: (-pair[1], ids[pair[0]]))[:k]
+def _in_order(connection: sqlite3.Connection, ranked: Ranked, k: int) -> Ranked:
+    """Return the k best, best first; ids are fetched for ties alone."""
+    if len(ranked) > k:
+        kth = nlargest(k, (score for _, score in ranked))[-1]
+        ranked = [pair for pair in ranked if pair[1] >= kth]
+    times = Counter(score for _, score in ranked)
+    ids = fetch_ids(connection, [slot for slot, score in ranked if times[score] > 1])
+    return sorted(ranked, key=lambda pair: (-pair[1], ids.get(pair[0], "")))[:k]
 
 
 def _matches(row: tuple[Any, ...], where: Filter) -> bool:
