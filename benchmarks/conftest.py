@@ -7,11 +7,11 @@ from pathlib import Path
 
 import faiss
 import pytest
-
-import nearfield
 from benchmarks.contest import Contest, Report
 from benchmarks.corpus import DIMENSION, Corpus, make_corpus
 from benchmarks.rivals import BareFaiss, BareSQLite, sqlite_rows
+
+import nearfield
 
 _BATCH = 1000
 _WORDS = 60

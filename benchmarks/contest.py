@@ -102,9 +102,8 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the tables as text."""
-        lines = [
-            f"{'':52} {'min':>10} {'median':>10} {'p95':>10} {'cpu':>10} {'items/s':>9} {'ratio':>6}"
-        ]
+        columns = ("min", "median", "p95", "cpu")
+        lines = ["".join([" " * 52, *(f"{column:>11}" for column in columns), "   items/s  ratio"])]
         first: dict[str, Timing] = {}
         for timing in self.timings:
             ours = first.setdefault(timing.experiment, timing)
@@ -189,9 +188,7 @@ class Contest:
             rounds=rounds,
             warmup_rounds=_WARMUP_ROUNDS,
         )
-        timings = [
-            clock.timing(experiment, name, items) for name, clock in clocks.items()
-        ]
+        timings = [clock.timing(experiment, name, items) for name, clock in clocks.items()]
         self._report.timings.extend(timings)
         self._benchmark.extra_info["timings"] = [asdict(timing) for timing in timings]
         return timings

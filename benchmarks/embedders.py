@@ -201,15 +201,13 @@ def _row(profile: Profile) -> str:
         f"{profile.query_ms:.1f}",
         f"{profile.load_ms:,.0f}",
         f"{profile.resident_bytes / 1e6:,.0f}",
-        *(
-            f"{100 * ndcg:.1f} / {100 * recall:.1f}"
-            for ndcg, recall in (
-                profile.qualities.get(folder, (float("nan"), float("nan")))
-                for folder in _COLLECTIONS
-            )
-        ),
+        *(_percent(profile.qualities.get(folder)) for folder in _COLLECTIONS),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _percent(quality: tuple[float, float] | None) -> str:
+    return "–" if quality is None else " / ".join(f"{100 * value:.1f}" for value in quality)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the collection is compared with: bare SQLite, bare FAISS, and Chroma where it is installed."""
+"""What the collection is compared with: bare SQLite, bare FAISS and, if installed, Chroma."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nearfield import Document
 
-__all__ = ["BareFaiss", "BareSQLite", "Chroma", "MetadataArrays"]
+__all__ = ["BareFaiss", "BareSQLite", "Chroma", "MetadataArrays", "sqlite_rows"]
 
 PAGE_SIZE_BYTES = 8192
 """The page size of a collection's file, so that both write pages alike."""

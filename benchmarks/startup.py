@@ -9,6 +9,7 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,20 @@ def measure_open(folder: str) -> dict[str, Any]:
         "cpu_s": cpu_s,
         "hits": len(hits),
         "resident_bytes": _resident_bytes() - before_bytes,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before_bytes,
+        "peak_bytes": _peak_bytes() - before_bytes,
     }
 
 
 def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def _peak_bytes() -> int:
+    # Not ru_maxrss: a new process starts with its parent's.
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    [kibibytes] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(kibibytes) * 1024
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
     if "Could not decode to UTF-8" in str(error):
         return _corruption(path, "stored text is not UTF-8")
+    if "invalid fts5 file format" in str(error):
+        return _corruption(path, "the keyword index has another format")
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             translated: NearfieldError = StoreBusyError(
@@ -175,6 +177,7 @@ class ConnectionPool:
         self._idle_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._rows_logged = _LOG_ROWS  # others may have left a long log
+        self._unshared: tuple[int, int, bool] | None = None  # see _connect_read_only
         FORKS.add(self)
 
     def expect(self, collection_id: str) -> None:
@@ -189,6 +192,8 @@ class ConnectionPool:
             try:
                 with translated_errors(self.path):
                     yield connection
+                if self._unshared not in {None, self._stamp()}:
+                    raise StoreBusyError(f"{self.path} was changed while it was read; try again")
             finally:
                 if connection.in_transaction:
                     with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
@@ -259,6 +264,9 @@ class ConnectionPool:
         self._rows_logged = 0
 
     def _take(self) -> sqlite3.Connection:
+        if self._unshared not in {None, self._stamp()}:
+            self._unshared = None
+            self.close_idle()
         with self._idle_lock:
             if self._closed:
                 raise ClosedError(f"the collection at {self.path} was closed; open it again")
@@ -297,17 +305,20 @@ class ConnectionPool:
         )
 
     def _connect_read_only(self) -> sqlite3.Connection:
-        connection = self._open("mode=ro")
         try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return self._open("mode=ro")
         except sqlite3.OperationalError:
-            connection.close()
             if os.access(self.path.parent, os.W_OK) or self._log.exists():
                 raise
-            # SQLite cannot make its shared memory file in a folder that it may not write to; with
-            # no log to read there is nothing to share.
-            return self._open("immutable=1")
-        return connection
+        # SQLite cannot make its shared memory file in a folder that it may not write to; with no
+        # log to read there is nothing to share, until someone else writes.
+        self._unshared = self._stamp()
+        return self._open("mode=ro&immutable=1")
+
+    def _stamp(self) -> tuple[int, int, bool]:
+        """Return what changes when someone writes to the file, or is about to."""
+        status = self.path.stat()
+        return status.st_mtime_ns, status.st_size, self._log.exists()
 
     def _put(self, connection: sqlite3.Connection) -> None:
         with self._idle_lock:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from nearfield.errors import CorruptionError, NearfieldError, StoreBusyError, StoreError
+from nearfield.errors import CorruptionError
 from nearfield.stores.base import CheckReport, Include, Problem
 from nearfield.stores.local import schema
-from nearfield.stores.local.connections import translated_errors
 from nearfield.stores.local.keyword import verify_index
 from nearfield.stores.local.rows import decode_document, decode_vector
 
@@ -103,12 +102,9 @@ def _record_problems(connection: sqlite3.Connection, path: str) -> list[Problem]
 
 
 def _index_problems(pool: ConnectionPool) -> list[Problem]:
-    detail = "the keyword index disagrees with the texts"
     try:
-        with pool.writing() as connection, translated_errors(pool.path):
+        with pool.writing() as connection:
             verify_index(connection)
-    except StoreBusyError:
-        raise
-    except (StoreError, NearfieldError):
-        return [Problem("keyword_index", detail)]
+    except CorruptionError:
+        return [Problem("keyword_index", "the keyword index disagrees with the texts")]
     return []

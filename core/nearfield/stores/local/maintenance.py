@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nearfield.errors import CollectionExistsError
+from nearfield.errors import CollectionExistsError, CorruptionError
 from nearfield.stores.base import RepairReport
 from nearfield.stores.local import schema
 from nearfield.stores.local.connections import opened
@@ -37,11 +37,14 @@ def repair(pool: ConnectionPool, folder: DatabaseFolder, info: CollectionInfo) -
     """
     with pool.borrow() as connection:
         broken = bool(structure_problems(connection))
+    if not broken:
+        try:
+            damaged, actions = _quarantine(pool, info.embedding.dimension)
+        except CorruptionError:  # the keyword index cannot even be emptied
+            broken = True
     if broken:
         pool.close_idle()
         damaged, actions = _rebuild_file(pool, folder, info)
-    else:
-        damaged, actions = _quarantine(pool, info.embedding.dimension)
     with pool.reading() as connection:
         documents = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
     return RepairReport(documents, tuple(damaged), tuple(actions))

@@ -360,8 +360,16 @@ def _next_sequence(connection: sqlite3.Connection, added: int) -> int:
 
 def _last_slot(connection: sqlite3.Connection) -> int:
     """Return the highest slot ever used, also by documents that are gone."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
-    return row[0] if row else 0
+    last, top = connection.execute(
+        "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'documents'), 0), "
+        "coalesce((SELECT max(slot) FROM documents), 0)"
+    ).fetchone()
+    if not isinstance(last, int) or last < top:
+        raise CorruptionError(
+            f"the last slot is recorded as {last}, and slot {top} is in use; run "
+            "`nearfield repair`"
+        )
+    return last
 
 
 def _delete_slots(connection: sqlite3.Connection, slots: set[int]) -> None:
