@@ -192,7 +192,7 @@ class Memtable:
 
     def _bury(self, connection: sqlite3.Connection, live: NDArray[np.bool_]) -> None:
         rows = connection.execute(
-            "SELECT position, CAST(slot AS INTEGER) FROM tombstones "
+            "SELECT position, coalesce(CAST(slot AS INTEGER), 0) FROM tombstones "
             "WHERE position > ? ORDER BY position",
             (self._tombstone,),
         ).fetchall()
