@@ -91,10 +91,11 @@ class Figure:
 
 @dataclass(slots=True)
 class Report:
-    """All timings and figures of a run."""
+    """All timings and figures of a run, and notes on what could not be measured."""
 
     timings: list[Timing] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def figure(self, name: str, value: float, unit: str, **bar: float) -> None:
         """Record a number; ``at_most=`` or ``at_least=`` sets its bar."""
@@ -121,6 +122,7 @@ class Report:
             f"{figure.unit:8} {figure.bar}".rstrip()
             for figure in self.figures
         )
+        lines.extend(f"NOTE  {note}" for note in self.notes)
         return lines
 
     def write(self, path: Path) -> None:
@@ -137,6 +139,7 @@ class Report:
                 {**asdict(timing), "items_per_s": timing.items_per_s} for timing in self.timings
             ],
             "figures": [{**asdict(figure), "verdict": figure.verdict} for figure in self.figures],
+            "notes": self.notes,
         }
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 

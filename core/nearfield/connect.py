@@ -16,7 +16,7 @@ from nearfield.errors import (
     InvalidURLError,
 )
 from nearfield.stores.base import CollectionInfo
-from nearfield.validation import check_positive
+from nearfield.validation import check_positive, check_seconds
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -174,10 +174,9 @@ def connect(
         raise InvalidInputError(
             f"durability is {durability!r}, expected one of: {', '.join(Durability)}"
         ) from None
-    if isinstance(timeout_s, bool) or not timeout_s >= 0:
-        raise InvalidInputError(f"timeout_s is {timeout_s!r}, expected seconds, 0 or more")
+    wait_s = check_seconds(timeout_s, "timeout_s")
     root = _local_path(url)
-    factory = LocalDatabase(root, durability=level, timeout_s=timeout_s, read_only=read_only)
+    factory = LocalDatabase(root, durability=level, timeout_s=wait_s, read_only=read_only)
     return Database(factory, str(url))
 
 
@@ -223,25 +222,41 @@ def open(  # noqa: A001 - reads as nearfield.open
 
 
 def _local_path(url: str | Path) -> Path:
-    if isinstance(url, Path):
-        return url.expanduser()
-    if not isinstance(url, str) or not url or "\0" in url:
-        raise InvalidURLError(f"{url!r} is no database URL; expected a folder such as './data'")
-    if "://" not in url:
-        return Path(url).expanduser()
+    refusal = InvalidURLError(f"{url!a} is no database URL; expected a folder such as './data'")
+    if not isinstance(url, str | Path) or not url:
+        raise refusal
+    is_path = isinstance(url, Path) or "://" not in url
+    folder = str(url) if is_path else _path_of_url(str(url))
+    try:
+        name = os.fsencode(folder)
+    except UnicodeEncodeError:  # a lone surrogate, which no file's name has
+        raise refusal from None
+    if b"\0" in name:
+        raise refusal
+    return Path(folder).expanduser()
+
+
+def _path_of_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
         path = unquote(parts.path)
-        return Path(path.removeprefix("/") if os.name == "nt" else path)  # file:///C:/data
+        return path.removeprefix("/") if os.name == "nt" else path  # file:///C:/data
     raise InvalidURLError(
-        f"no store answers to {parts.scheme}:// in {url!r}; known: a folder's path, file:///path"
+        f"no store answers to {parts.scheme}:// in {url!a}; known: a folder's path, file:///path"
     )
 
 
 def _load(embedder: Embedder | str | None) -> Embedder:
-    from nearfield.embedders import load  # numpy users need no model
+    from nearfield.embedders import Embedder, load  # numpy users need no model
 
-    return load(embedder)
+    model = load(embedder)
+    if isinstance(model, type) or not isinstance(model, Embedder):
+        what = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InvalidInputError(
+            f"embedder is {what}, expected a name or an object with info, embed_documents and "
+            "embed_queries"
+        )
+    return model
 
 
 def _metric(value: Metric | str | None) -> Metric | None:

@@ -25,6 +25,7 @@ __all__ = [
     "check_ids",
     "check_metadata",
     "check_positive",
+    "check_seconds",
     "check_text",
     "check_timestamp",
     "check_vectors",
@@ -36,6 +37,8 @@ MAX_NORM = 1e18
 """Two vectors of this length have an inner product that float32 still holds."""
 MIN_COSINE_NORM = 1e-12
 """Shorter vectors lose their direction to float32 underflow."""
+MAX_SECONDS = 2_000_000
+"""SQLite counts its milliseconds in 32 bits."""
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -252,6 +255,14 @@ def check_positive(value: object, name: str) -> int:
     if value < 1:
         raise InvalidInputError(f"{name} must be at least 1, got {value}")
     return int(value)
+
+
+def check_seconds(value: object, name: str) -> float:
+    """Return a time to wait, or raise ``InvalidInputError``."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    if not is_real or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # type: ignore[operator]
+        raise InvalidInputError(f"{name} is {value!r}, expected seconds, from 0 to {MAX_SECONDS:,}")
+    return float(value)  # type: ignore[arg-type]  # narrowed by `is_real`
 
 
 def check_ids(ids: str | Sequence[str]) -> list[str]:

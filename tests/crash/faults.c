@@ -17,7 +17,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum kind { COUNT, FAIL_ONCE, FAIL_ON, KILL, KILL_TORN, RECORD };
+/* KILL_NAME counts only changes to names: open with O_CREAT, mkdir, rename, link, unlink, rmdir. */
+enum kind { COUNT, FAIL_ONCE, FAIL_ON, KILL, KILL_TORN, RECORD, KILL_NAME };
 enum change { WRITE = 1, SYNC = 2, TRUNCATE = 3, OTHER = 4, MARK = 5 };
 
 static char folder[PATH_MAX];
@@ -126,10 +127,11 @@ void faults_mark(long number) { record(MARK, "", number, NULL, 0); }
 
 /* Returns whether the call is to fail, with errno set. Does not return from a kill. */
 static int strikes(enum change change) {
+    if (kind == KILL_NAME && change != OTHER) return 0;
     long number = atomic_fetch_add(&seen, 1) + 1;
     int hit = kind == FAIL_ON ? number >= nth : number == nth;
     if (!hit || kind == COUNT || kind == RECORD || kind == KILL_TORN) return 0;
-    if (kind == KILL) kill(getpid(), SIGKILL);
+    if (kind == KILL || kind == KILL_NAME) kill(getpid(), SIGKILL);
     struck = change;
     errno = error_number;
     return 1;

@@ -29,6 +29,7 @@ class Fault(IntEnum):
     KILL = 3
     KILL_TORN = 4
     RECORD = 5
+    KILL_NAME = 6
 
 
 @dataclass(frozen=True, slots=True)

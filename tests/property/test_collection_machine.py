@@ -185,15 +185,19 @@ class CollectionMachine(RuleBasedStateMachine):
         self.compare_hits(hits, [pair for pair in expected if pair[0] != example][:k])
 
     @rule(
-        handle=handles, word=st.sampled_from([*WORDS, "gold"]), where=st.one_of(st.none(), filters)
+        handle=handles,
+        word=st.sampled_from([*WORDS, "gold"]),
+        where=st.one_of(st.none(), filters),
+        k=st.integers(1, 20),
     )
-    def search_keyword(self, handle, word, where):
+    def search_keyword(self, handle, word, where, k):
         holders = {d.id for d in self.oracle.matching(where) if word in d.text.split()}
         hits = self.handles[handle].search(word, mode="keyword", k=10_000, where=where)
         assert {hit.id for hit in hits} == holders
         assert len(hits) == len(holders)
         order = [(-hit.score, hit.id) for hit in hits]
         assert order == sorted(order)
+        assert self.handles[handle].search(word, mode="keyword", k=k, where=where) == hits[:k]
 
     @rule(data=st.data(), handle=handles, k=st.integers(1, 40), where=filters)
     def search_both(self, data, handle, k, where):

@@ -196,3 +196,22 @@ def test_numbers_beyond_float64s_integers_are_compared_exactly(tmp_path):
                     where = parse({"n": {operator: operand}})
                     expected = sum(where.matches(document.metadata) for document in written)
                     assert collection.count(where) == expected, (operator, operand)
+
+
+def test_values_that_python_takes_for_equal_are_told_apart_by_one_handle(tmp_path):
+    values = [True, 1, 1.0, "1", "true", False, 0, -0.0, "", None, [], [1], [True]]
+    documents = [
+        Document("", id=f"{i:02}", metadata={"v": value}, embedding=np.ones(2, np.float32))
+        for i, value in enumerate(values)
+    ]
+    with nearfield.open(tmp_path, dimension=2, durability="normal") as collection:
+        collection.upsert(documents)
+        for operand in [*values, *reversed(values)]:
+            conditions = [{"$eq": operand}, {"$ne": operand}]
+            if not isinstance(operand, list):
+                conditions += [{"$in": [operand]}, {"$contains": operand}]
+            for condition in conditions:
+                where = parse({"v": condition})
+                expected = [d.id for d in documents if where.matches(d.metadata)]
+                hits = collection.search([1, 1], k=99, where=where)
+                assert [hit.id for hit in hits] == expected, condition

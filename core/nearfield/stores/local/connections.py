@@ -90,8 +90,6 @@ def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
     if "Could not decode to UTF-8" in str(error):
         return _corruption(path, "stored text is not UTF-8")
-    if "invalid fts5 file format" in str(error):
-        return _corruption(path, "the keyword index has another format")
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             translated: NearfieldError = StoreBusyError(
@@ -102,7 +100,11 @@ def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
             translated = _read_only(path, str(error))
         case sqlite3.SQLITE_FULL:
             translated = _full(path)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CONSTRAINT:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            translated = _corruption(path, str(error))
+        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH if (
+            "no such module" not in str(error)
+        ):  # the statements are right, so the schema or the rows that they meet are not
             translated = _corruption(path, str(error))
         case _:
             translated = StoreError(
@@ -121,7 +123,12 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(
-    path: Path, *, timeout_s: float, durability: Durability, mode: str
+    path: Path,
+    *,
+    timeout_s: float,
+    durability: Durability,
+    mode: str,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
 ) -> sqlite3.Connection:
     """Open an existing file; ``mode`` never creates, as an absent file is no empty collection."""
     connection = sqlite3.connect(
@@ -131,6 +138,7 @@ def _connect(
         isolation_level=None,
         check_same_thread=False,  # lent to one thread at a time
         cached_statements=256,
+        factory=factory,
     )
     try:
         connection.execute(f"PRAGMA synchronous = {durability.value}")
@@ -147,6 +155,16 @@ def _connect(
 def log_ahead(connection: sqlite3.Connection) -> None:
     """Write changes to a log first, so that readers and a writer do not wait for each other."""
     connection.execute("PRAGMA journal_mode = WAL")
+
+
+class _UnsharedConnection(sqlite3.Connection):
+    """A connection that takes the file to never change; see ``ConnectionPool._connect_read_only``.
+
+    Attributes:
+        stamp: What the file looked like when it was opened.
+    """
+
+    stamp: tuple[int, int, bool]
 
 
 class ConnectionPool:
@@ -177,7 +195,6 @@ class ConnectionPool:
         self._idle_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._rows_logged = _LOG_ROWS  # others may have left a long log
-        self._unshared: tuple[int, int, bool] | None = None  # see _connect_read_only
         FORKS.add(self)
 
     def expect(self, collection_id: str) -> None:
@@ -187,18 +204,17 @@ class ConnectionPool:
     @contextlib.contextmanager
     def borrow(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection in autocommit mode; SQLite's errors come out as nearfield's."""
-        with FORKS.using(self._resolved):
-            connection = self._take()
-            try:
-                with translated_errors(self.path):
-                    yield connection
-                if self._unshared not in {None, self._stamp()}:
-                    raise StoreBusyError(f"{self.path} was changed while it was read; try again")
-            finally:
-                if connection.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
-                        connection.rollback()
-                self._put(connection)
+        connection = self._take()
+        try:
+            with translated_errors(self.path):
+                yield connection
+            if self._is_outdated(connection):
+                raise StoreBusyError(f"{self.path} was changed while it was read; try again")
+        finally:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
+                    connection.rollback()
+            self._put(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -253,26 +269,35 @@ class ConnectionPool:
         while the connection holds the write lock.
         """
         if self._log.exists() and self._log.stat().st_size >= _LOG_SIZE_BYTES:
-            other = self._take()
+            other = self._connect()
             try:
                 other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             finally:
-                self._put(other)
+                other.close()
             # A transaction that began before the copy would still add to the log's end.
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
         self._rows_logged = 0
 
     def _take(self) -> sqlite3.Connection:
-        if self._unshared not in {None, self._stamp()}:
-            self._unshared = None
-            self.close_idle()
+        FORKS.enter(self._resolved)
+        try:
+            return self._idle_or_new()
+        except BaseException:
+            FORKS.leave(self._resolved)
+            raise
+
+    def _idle_or_new(self) -> sqlite3.Connection:
         with self._idle_lock:
             if self._closed:
                 raise ClosedError(f"the collection at {self.path} was closed; open it again")
-            if self._idle:
-                return self._idle.pop()
-        return self._connect()
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            return self._connect()
+        if self._is_outdated(connection):
+            connection.close()
+            return self._connect()
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         if self._collection_id is not None and not self.path.exists():
@@ -299,9 +324,15 @@ class ConnectionPool:
                 f"the collection at {self.path} was replaced since it was opened; open it again"
             )
 
-    def _open(self, mode: str) -> sqlite3.Connection:
+    def _open(
+        self, mode: str, factory: type[sqlite3.Connection] = sqlite3.Connection
+    ) -> sqlite3.Connection:
         return _connect(
-            self.path, timeout_s=self._timeout_s, durability=self._durability, mode=mode
+            self.path,
+            timeout_s=self._timeout_s,
+            durability=self._durability,
+            mode=mode,
+            factory=factory,
         )
 
     def _connect_read_only(self) -> sqlite3.Connection:
@@ -312,8 +343,20 @@ class ConnectionPool:
                 raise
         # SQLite cannot make its shared memory file in a folder that it may not write to; with no
         # log to read there is nothing to share, until someone else writes.
-        self._unshared = self._stamp()
-        return self._open("mode=ro&immutable=1")
+        stamp = self._stamp()
+        connection = self._open("mode=ro&immutable=1", factory=_UnsharedConnection)
+        if isinstance(connection, _UnsharedConnection):
+            connection.stamp = stamp
+        return connection
+
+    def _is_outdated(self, connection: sqlite3.Connection) -> bool:
+        """Whether someone wrote to the file that a connection opened without sharing it."""
+        if not isinstance(connection, _UnsharedConnection):
+            return False
+        try:
+            return connection.stamp != self._stamp()
+        except FileNotFoundError:
+            return True
 
     def _stamp(self) -> tuple[int, int, bool]:
         """Return what changes when someone writes to the file, or is about to."""
@@ -321,11 +364,14 @@ class ConnectionPool:
         return status.st_mtime_ns, status.st_size, self._log.exists()
 
     def _put(self, connection: sqlite3.Connection) -> None:
-        with self._idle_lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
+        try:
+            with self._idle_lock:
+                if not self._closed:
+                    self._idle.append(connection)
+                    return
+            connection.close()
+        finally:
+            FORKS.leave(self._resolved)
 
     def before_fork(self) -> None:
         """Close the connections that no one has borrowed, and lend none until after the fork."""

@@ -57,7 +57,8 @@ class Forks:
     def enter(self, path: Path) -> None:
         """Say that a file is in use, waiting while the process forks."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._forking)
+            while self._forking:
+                self._changed.wait()
             if path in self._stranded:
                 raise ForkedProcessError(
                     f"this process was forked while {path} was in use, and it cannot be opened "

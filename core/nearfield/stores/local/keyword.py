@@ -83,7 +83,8 @@ def keyword_top_k(
     while True:
         rows = connection.execute(statement, (expression, limit)).fetchall()
         if len(rows) < limit or rows[-1][1] > rows[k - 1][1]:
-            return [(slot, -score) for slot, score in rows if score <= rows[:k][-1][1]]
+            kth = rows[:k][-1][1] if rows else 0.0
+            return [(slot, -score) for slot, score in rows if score <= kth]
         limit *= 4  # more rows tie with the k-th
 
 

@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nearfield.errors import CollectionExistsError, CorruptionError
+from nearfield.errors import CollectionExistsError, CorruptionError, ReadOnlyError
 from nearfield.stores.base import RepairReport
 from nearfield.stores.local import schema
 from nearfield.stores.local.connections import opened
@@ -34,17 +34,19 @@ def repair(pool: ConnectionPool, folder: DatabaseFolder, info: CollectionInfo) -
 
     Raises:
         CollectionInUseError: The file must be rebuilt, and the collection is open elsewhere.
+        ReadOnlyError: The collection was opened with ``read_only=True``.
     """
+    if pool.read_only:
+        raise ReadOnlyError(
+            f"{pool.path} was opened with read_only=True; open it without to repair it"
+        )
     with pool.borrow() as connection:
         broken = bool(structure_problems(connection))
-    if not broken:
-        try:
-            damaged, actions = _quarantine(pool, info.embedding.dimension)
-        except CorruptionError:  # the keyword index cannot even be emptied
-            broken = True
-    if broken:
-        pool.close_idle()
-        damaged, actions = _rebuild_file(pool, folder, info)
+    try:
+        done = None if broken else _quarantine(pool, info.embedding.dimension)
+    except CorruptionError:  # the keyword index cannot even be emptied
+        done = None
+    damaged, actions = done or _rebuild_file(pool, folder, info)
     with pool.reading() as connection:
         documents = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
     return RepairReport(documents, tuple(damaged), tuple(actions))
@@ -111,6 +113,7 @@ def _rebuild_file(
 ) -> tuple[list[str], list[str]]:
     """Copy all that is undamaged into a new file; return the ids left out and what was done."""
     files = folder.collection(info.name)
+    pool.close_idle()
     with lock_folder(folder, _LOCK_TIMEOUT_S), folder.work_in_progress() as rebuilt:
         take_alone(files)
         # A new identity: whoever comes back to the file must read it anew.

@@ -18,7 +18,7 @@ from nearfield.stores.local.rows import (
     SELECT_HEADS,
     decode_metadata,
     decode_vector,
-    refuse_missing,
+    missing,
     verify_head,
 )
 from nearfield.stores.local.schema import read_state
@@ -255,7 +255,7 @@ def _extend_columns(
             while row is not None and row[0] < slot:
                 row = cursor.fetchone()
             if row is None or row[0] != slot:
-                refuse_missing([slot], (), "the document")
+                raise missing("the document", slot)
             verify_head(row)
             metadata = decode_metadata(row[5])
         for path, column_values in values.items():

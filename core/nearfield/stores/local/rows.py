@@ -33,6 +33,7 @@ __all__ = [
     "encode_vector",
     "fetch_ids",
     "fetch_vectors",
+    "missing",
     "refuse_missing",
     "select_in",
     "verify_head",
@@ -169,9 +170,14 @@ def refuse_missing(slots: Iterable[int], found: Container[int], what: str) -> No
     """Raise ``CorruptionError`` if a slot that is in use has lost its row."""
     for slot in slots:
         if slot not in found:
-            raise CorruptionError(
-                f"{what} in slot {slot} is missing; run `nearfield check`, then `nearfield repair`"
-            )
+            raise missing(what, slot)
+
+
+def missing(what: str, slot: int) -> CorruptionError:
+    """Return the error that something which a slot must have is not there."""
+    return CorruptionError(
+        f"{what} in slot {slot} is missing; run `nearfield check`, then `nearfield repair`"
+    )
 
 
 def select_in(

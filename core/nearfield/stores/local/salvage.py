@@ -98,6 +98,7 @@ def _recorded(old: sqlite3.Connection) -> tuple[int, int]:
 
 def _slots(old: sqlite3.Connection) -> Iterator[int]:
     """Find the slots in use, ascending, stepping over pages that cannot be read."""
+    highest = _highest_slot(old)
     last = failures = 0
     while failures < _LONGEST_GAP:
         try:
@@ -110,9 +111,25 @@ def _slots(old: sqlite3.Connection) -> Iterator[int]:
             else:
                 return
         except sqlite3.DatabaseError:
-            pass
+            if last >= highest:
+                return
         last += 1
         failures += 1
+
+
+def _highest_slot(old: sqlite3.Connection) -> int:
+    """Return the highest slot that anything that can be read speaks of."""
+    highest = 0
+    for statement in (
+        "SELECT seq FROM sqlite_sequence WHERE name = 'documents'",
+        "SELECT max(slot) FROM documents",
+        "SELECT max(slot) FROM vectors",
+    ):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            row = old.execute(statement).fetchone()
+            if row is not None and isinstance(row[0], int):
+                highest = max(highest, row[0])
+    return highest
 
 
 def _read_row(old: sqlite3.Connection, slot: int) -> tuple[Any, ...] | None:

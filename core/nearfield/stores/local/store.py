@@ -366,8 +366,7 @@ def _last_slot(connection: sqlite3.Connection) -> int:
     ).fetchone()
     if not isinstance(last, int) or last < top:
         raise CorruptionError(
-            f"the last slot is recorded as {last}, and slot {top} is in use; run "
-            "`nearfield repair`"
+            f"the last slot is recorded as {last}, and slot {top} is in use; run `nearfield repair`"
         )
     return last
 
