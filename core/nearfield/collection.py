@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from nearfield.documents import Document, Hit, SearchMode
+from nearfield.embedders import contract
 from nearfield.embedders.base import AsyncEmbedder
 from nearfield.errors import (
     DocumentNotFoundError,
@@ -113,7 +114,7 @@ class Collection:
             vectors: Their embeddings, shape (n, dimension); otherwise each document's own is
                 taken, or its text is embedded.
             replace: In the same step, delete the documents that match this filter and are not
-                among those written.
+                among those written; None or an empty dict deletes none.
 
         Returns:
             The ids, in the order of the documents.
@@ -128,7 +129,7 @@ class Collection:
         where = parse(replace)
         batch = self._prepare(documents, vectors)
         texts = batch.texts
-        embedded = self.embedder.embed_documents(texts) if texts else ()
+        embedded = contract.embed_documents(self.embedder, texts) if texts else ()
         self._write(batch, embedded, where)
         return batch.ids
 
@@ -260,7 +261,7 @@ class Collection:
         given = None if vector is None else [vector]
         queries = read_queries([query], given, options.mode, self.info)
         if queries.vectors is None and options.needs_vectors:
-            queries = self._with_vectors(queries, self.embedder.embed_queries(queries.texts or ()))
+            queries = self._embedded(queries, contract.embed_queries(self.embedder, queries.words))
         return self._run(options, queries)[0]
 
     async def asearch(
@@ -290,8 +291,7 @@ class Collection:
         given = None if vector is None else [vector]
         queries = read_queries([query], given, options.mode, self.info)
         if queries.vectors is None and options.needs_vectors:
-            embedded = await self._aembed_queries(queries.texts or ())
-            queries = self._with_vectors(queries, embedded)
+            queries = self._embedded(queries, await self._aembed_queries(queries.words))
         return (await asyncio.to_thread(self._run, options, queries))[0]
 
     def search_many(
@@ -334,7 +334,7 @@ class Collection:
             return []
         read = read_queries(listed, vectors, options.mode, self.info)
         if read.vectors is None and options.needs_vectors:
-            read = self._with_vectors(read, self.embedder.embed_queries(read.texts or ()))
+            read = self._embedded(read, contract.embed_queries(self.embedder, read.words))
         return self._run(options, read)
 
     async def asearch_many(
@@ -363,7 +363,7 @@ class Collection:
             return []
         read = read_queries(listed, vectors, options.mode, self.info)
         if read.vectors is None and options.needs_vectors:
-            read = self._with_vectors(read, await self._aembed_queries(read.texts or ()))
+            read = self._embedded(read, await self._aembed_queries(read.words))
         return await asyncio.to_thread(self._run, options, read)
 
     def scan(
@@ -376,7 +376,8 @@ class Collection:
             include: Any of ``"text"``, ``"metadata"``, ``"embedding"``.
 
         Returns:
-            Documents in the order of writing, in bounded memory.
+            Documents in the order of writing, in bounded memory. The moment is that of the first
+            one taken.
         """
         return self._store.scan(where=parse(where), include=read_include(include))
 
@@ -531,8 +532,7 @@ class Collection:
         return _Batch([document.id for document in checked], list(unique.values()))
 
     def _write(self, batch: _Batch, embedded: ArrayLike, replace: Filter | None) -> None:
-        texts = batch.texts
-        vectors = self._embedded(embedded, texts) if texts else ()
+        vectors = self._fitting(embedded) if batch.texts else ()
         self._store.upsert(batch.embedded(vectors), replace=replace)
 
     def _vectors(self, values: ArrayLike, what: str) -> NDArray[np.float32]:
@@ -551,34 +551,33 @@ class Collection:
         row: NDArray[np.float32] = rows[0]
         return row
 
-    def _embedded(self, vectors: ArrayLike, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Check what an embedder returned for some texts."""
-        model = self.info.embedding.model
+    def _fitting(self, embedded: ArrayLike) -> NDArray[np.float32]:
+        """Check that what an embedder returned fits the collection, too."""
         try:
-            checked = self._vectors(vectors, "embedding")
+            return self._vectors(embedded, "embedding")
         except InvalidVectorError as error:
+            model = self.info.embedding.model
             raise EmbeddingError(f"{model!r} returned what is no embedding: {error}") from error
-        if len(checked) != len(texts):
-            raise EmbeddingError(
-                f"{model!r} returned {len(checked)} embeddings for {len(texts)} texts; nothing was "
-                "written or searched"
-            )
-        return checked
 
-    def _with_vectors(self, queries: Queries, embedded: NDArray[np.float32]) -> Queries:
-        return Queries(queries.texts, self._embedded(embedded, queries.texts or ()))
+    def _embedded(self, queries: Queries, embedded: NDArray[np.float32]) -> Queries:
+        return Queries(queries.texts, self._fitting(embedded))
+
+    async def _aembedder(self) -> Embedder:
+        if self._embedder is None:
+            await asyncio.to_thread(lambda: self.embedder)  # may import a model's library
+        return self.embedder
 
     async def _aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        embedder = self.embedder
+        embedder = await self._aembedder()
         if isinstance(embedder, AsyncEmbedder):
-            return await embedder.aembed_queries(texts)
-        return await asyncio.to_thread(embedder.embed_queries, texts)
+            return await contract.aembed_queries(embedder, texts)
+        return await asyncio.to_thread(contract.embed_queries, embedder, texts)
 
     async def _aembed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        embedder = self.embedder
+        embedder = await self._aembedder()
         if isinstance(embedder, AsyncEmbedder):
-            return await embedder.aembed_documents(texts)
-        return await asyncio.to_thread(embedder.embed_documents, texts)
+            return await contract.aembed_documents(embedder, texts)
+        return await asyncio.to_thread(contract.embed_documents, embedder, texts)
 
     def _neighbours(
         self, like: str, query: Query | None, vector: ArrayLike | None, options: SearchOptions

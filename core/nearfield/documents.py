@@ -50,7 +50,7 @@ class EmbeddingKind(StrEnum):
 
 
 def new_id() -> str:
-    """Make a UUIDv7: unique without coordination, and later ids sort after earlier ones.
+    """Make a UUIDv7: unique without coordination, and sorted by the millisecond it is made in.
 
     Source: RFC 9562, section 5.7 (48 bits of Unix milliseconds, 74 random bits).
     """
@@ -71,7 +71,7 @@ class Document:
         id: Any non-empty string; one is made when it is left out.
         metadata: Anything JSON can hold, with string keys. Datetimes are stored as ISO 8601 text.
         embedding: float32 array of shape (dimension,), or None when it was not given or asked for.
-        created_at: When it was first written, with a time zone; None means now.
+        created_at: When this version of it was written, with a time zone; None means now.
     """
 
     text: str

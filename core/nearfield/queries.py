@@ -40,6 +40,11 @@ class Queries:
     texts: tuple[str, ...] | None
     vectors: NDArray[np.float32] | None
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The texts, none when only vectors were given."""
+        return self.texts or ()
+
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
@@ -164,7 +169,8 @@ def _stacked(vectors: Any) -> Any:
     if not isinstance(vectors, list | tuple):
         return vectors
     try:
-        return np.asarray(vectors)
+        # One query as a row of its own is what embedders return for it.
+        return np.asarray([row[0] if np.shape(row)[:-1] == (1,) else row for row in vectors])
     except ValueError:
         raise InvalidVectorError(
             "the query vectors differ in length, expected one dimension for all"

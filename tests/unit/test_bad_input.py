@@ -324,7 +324,7 @@ def test_one_include_need_not_be_a_list(untouched):
     assert untouched.get("d1", include="text") == Document("text 1", id="d1")
 
 
-@pytest.mark.parametrize("where", [5, "n > 1", [], [F.n == 1], F.n, object(), True], ids=str)
+@pytest.mark.parametrize("where", [5, "n > 1", [], [F.n == 1], F.n, object(), True], ids=type)
 def test_a_bad_filter_is_refused(untouched, where):
     for call in (
         lambda: untouched.search(GOOD, where=where),
@@ -668,7 +668,7 @@ def test_what_is_no_document_is_refused(untouched, documents):
         untouched.upsert(documents, vectors=GOOD)
 
 
-@pytest.mark.parametrize("ids", [None, 5, [None], [5], b"a", object()], ids=str)
+@pytest.mark.parametrize("ids", [None, 5, [None], [5], b"a", object()], ids=type)
 def test_ids_that_are_none_are_refused(untouched, ids):
     with pytest.raises(InvalidInputError):
         untouched.get(ids)
@@ -814,7 +814,7 @@ def test_an_embedder_is_asked_only_once_all_documents_are_fine(open_with):
     assert asked == [2]
 
 
-def test_an_embedders_own_error_comes_out_and_nothing_is_written(open_with):
+def test_an_embedders_own_error_is_named_and_nothing_is_written(open_with):
     def fail(rows):
         raise ConnectionError("the model is away")
 
@@ -822,9 +822,10 @@ def test_an_embedders_own_error_comes_out_and_nothing_is_written(open_with):
     collection.upsert(Document("a", id="a"))
     before = state(collection)
     failing = open_with(Scripted(fail))
-    with pytest.raises(ConnectionError, match="away"):
+    with pytest.raises(EmbeddingError, match="ConnectionError: the model is away") as failure:
         failing.upsert("b", replace=And(()))
-    with pytest.raises(ConnectionError, match="away"):
+    assert isinstance(failure.value.__cause__, ConnectionError)
+    with pytest.raises(EmbeddingError, match="ConnectionError: the model is away"):
         failing.search("b")
     assert state(collection) == before
 

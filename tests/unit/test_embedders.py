@@ -400,11 +400,11 @@ UNIT = np.eye(2, 4, dtype=np.float32)
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (UNIT.tolist(), "returned a list"),
+        ([[1.0], [1.0, 0.0]], "returned a list"),
+        ([["x"] * 4] * 2, r"shape \(2, 4\)"),
         (UNIT[:1], r"shape \(1, 4\)"),
         (np.eye(2, 5, dtype=np.float32), r"shape \(2, 5\)"),
-        (UNIT.astype(np.float64), "float64"),
-        (np.asfortranarray(UNIT), "not C-contiguous"),
+        (UNIT.astype(complex), "complex128"),
         (UNIT * np.nan, "NaN or infinity for text 0"),
         (
             np.where([[False], [True]], np.inf, UNIT).astype(np.float32),
@@ -418,6 +418,14 @@ def test_a_breach_of_the_contract_names_the_embedder_and_the_breach(answer, comp
     with pytest.raises(EmbeddingError, match=complaint) as breach:
         contract.embed_documents(BrokenEmbedder(answer), ["a", "b"])
     assert "'hashing-4'" in str(breach.value)
+
+
+@pytest.mark.parametrize("answer", [UNIT.tolist(), UNIT.astype(float), np.asfortranarray(UNIT)])
+def test_vectors_in_another_form_are_brought_to_float32(answer):
+    vectors = contract.embed_documents(BrokenEmbedder(answer), ["a", "b"])
+    assert vectors.dtype == np.float32
+    assert vectors.flags.c_contiguous
+    assert np.array_equal(vectors, UNIT)
 
 
 def test_an_embedders_own_nearfield_error_comes_through():

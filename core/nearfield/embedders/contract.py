@@ -66,16 +66,18 @@ async def aembed_queries(embedder: AsyncEmbedder, texts: Sequence[str]) -> NDArr
 
 
 def check_embeddings(vectors: object, *, count: int, info: EmbeddingInfo) -> NDArray[np.float32]:
-    """Return an embedder's vectors, or raise ``EmbeddingError`` naming what is wrong with them."""
-    expected = f"a C-contiguous float32 array of shape ({count}, {info.dimension})"
-    if not isinstance(vectors, np.ndarray):
-        raise _breach(info, f"returned a {type(vectors).__name__}", expected)
-    if vectors.shape != (count, info.dimension) or vectors.dtype != np.float32:
-        got = f"returned a {vectors.dtype} array of shape {vectors.shape} for {count} texts"
+    """Return an embedder's vectors as C-contiguous float32, or raise ``EmbeddingError``."""
+    expected = f"a float32 array of shape ({count}, {info.dimension})"
+    try:
+        given = np.asarray(vectors)
+    except ValueError:  # ragged
+        raise _breach(info, f"returned a {type(vectors).__name__}", expected) from None
+    if given.shape != (count, info.dimension) or given.dtype.kind not in "fiu":
+        got = f"returned a {given.dtype} array of shape {given.shape} for {count} texts"
         raise _breach(info, got, expected)
-    if not vectors.flags.c_contiguous:
-        raise _breach(info, "returned an array that is not C-contiguous", expected)
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        checked = np.ascontiguousarray(given, dtype=np.float32)
+    squares = np.einsum("ij,ij->i", checked, checked, dtype=np.float64)
     if not np.isfinite(squares).all():
         row = int(np.argmin(np.isfinite(squares)))
         raise _breach(info, f"returned NaN or infinity for text {row} of {count}", expected)
@@ -83,7 +85,7 @@ def check_embeddings(vectors: object, *, count: int, info: EmbeddingInfo) -> NDA
         row = int(np.argmax(abs(squares - 1)))
         got = f"says it is normalised, but text {row} has a vector of length {squares[row] ** 0.5}"
         raise _breach(info, got, "length 1")
-    return vectors
+    return checked
 
 
 def _breach(info: EmbeddingInfo, got: str, expected: str) -> EmbeddingError:
