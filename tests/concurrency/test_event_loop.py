@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import numpy as np
+import pytest
 
 import nearfield
 from nearfield import Document, F
@@ -82,6 +84,40 @@ async def test_maintenance_does_not_block_the_loop(tmp_path):
         assert seen == 10_000
         stop.set()
         assert await ticker < LONGEST_BLOCK_S
+
+
+OPERATIONS = {
+    "asearch": lambda c: c.asearch(vectors(1)[0], k=1),
+    "asearch like": lambda c: c.asearch(like="7", k=1),
+    "asearch_many": lambda c: c.asearch_many(vectors(2), k=1),
+    "acount": lambda c: c.acount(F.n == 1),
+    "aupsert": lambda c: c.aupsert(["text"], vectors=vectors(1)),
+    "adelete": lambda c: c.adelete(where=F.n == 1),
+    "acheck": lambda c: c.acheck(),
+    "arepair": lambda c: c.arepair(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_waiting_for_another_thread_does_not_block_the_loop(tmp_path, operation):
+    async with nearfield.open(tmp_path, dimension=DIMENSION) as collection:
+        documents = [Document("text", id=f"{n}", metadata={"n": n}) for n in range(10)]
+        await collection.aupsert(documents, vectors=vectors(10))
+        store = collection._store
+        locks = [store._memtable._lock, store._pool._write_lock]
+        for lock in locks:
+            lock.acquire()
+        release = threading.Timer(2.0, lambda: [lock.release() for lock in locks])
+        release.start()
+        task = asyncio.create_task(operation(collection))
+        await asyncio.sleep(0.05)
+        # The loop goes on while the operation waits.
+        assert all(lock.locked() for lock in locks)
+        assert not task.done()
+        release.cancel()
+        for lock in locks:
+            lock.release()
+        await task
 
 
 async def test_a_cancelled_task_leaves_whole_writes_and_a_collection_that_works(tmp_path):
