@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
+from nearfield.batches import Batch
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.embedders import contract
 from nearfield.embedders.base import AsyncEmbedder
@@ -19,7 +20,6 @@ from nearfield.errors import (
     EmbedderMismatchError,
     EmbedderRequiredError,
     EmbeddingError,
-    InvalidDocumentError,
     InvalidInputError,
     InvalidVectorError,
     UnsupportedOperationError,
@@ -28,14 +28,7 @@ from nearfield.filters import parse
 from nearfield.queries import Queries, SearchOptions, list_queries, read_include, read_queries
 from nearfield.ranking import maximal_marginal_relevance
 from nearfield.stores.base import Checkable, Include
-from nearfield.validation import (
-    check_id,
-    check_ids,
-    check_metadata,
-    check_text,
-    check_timestamp,
-    check_vectors,
-)
+from nearfield.validation import check_id, check_ids, check_vectors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -127,7 +120,7 @@ class Collection:
                 nothing was written.
         """
         where = parse(replace)
-        batch = self._prepare(documents, vectors)
+        batch = Batch.checked(documents, vectors, self.info)
         texts = batch.texts
         embedded = contract.embed_documents(self.embedder, texts) if texts else ()
         self._write(batch, embedded, where)
@@ -142,7 +135,7 @@ class Collection:
     ) -> list[str]:
         """Write documents without blocking the event loop; see :meth:`upsert`."""
         where = parse(replace)
-        batch = await asyncio.to_thread(self._prepare, documents, vectors)
+        batch = await asyncio.to_thread(Batch.checked, documents, vectors, self.info)
         texts = batch.texts
         embedded = await self._aembed_documents(texts) if texts else ()
         await asyncio.to_thread(self._write, batch, embedded, where)
@@ -503,60 +496,22 @@ class Collection:
             )
         return embedder
 
-    def _prepare(
-        self, documents: Document | str | Iterable[Document | str], vectors: ArrayLike | None
-    ) -> _Batch:
-        """Check documents and vectors, all before anything is embedded or written."""
-        given = _listed(documents)
-        rows: Iterable[NDArray[np.float32] | None] = repeat(None, len(given))
-        if vectors is not None:
-            rows = given_rows = self._vectors(vectors, "vector")
-            if len(given_rows) != len(given):
-                raise InvalidInputError(
-                    f"{len(given_rows)} vectors were given for {len(given)} documents"
-                )
-        checked = [
-            _checked(document, position, row)
-            for position, (document, row) in enumerate(zip(given, rows, strict=True))
-        ]
-        if vectors is None:
-            checked = [
-                document
-                if document.embedding is None
-                else dataclasses.replace(
-                    document, embedding=self._own_embedding(document.id, document.embedding)
-                )
-                for document in checked
-            ]
-        unique = {document.id: document for document in checked}
-        return _Batch([document.id for document in checked], list(unique.values()))
-
-    def _write(self, batch: _Batch, embedded: ArrayLike, replace: Filter | None) -> None:
+    def _write(self, batch: Batch, embedded: ArrayLike, replace: Filter | None) -> None:
         vectors = self._fitting(embedded) if batch.texts else ()
         self._store.upsert(batch.embedded(vectors), replace=replace)
 
-    def _vectors(self, values: ArrayLike, what: str) -> NDArray[np.float32]:
-        info = self.info
-        return check_vectors(
-            values, dimension=info.embedding.dimension, metric=info.metric, what=what
-        )
-
-    def _own_embedding(self, identifier: str, embedding: ArrayLike) -> NDArray[np.float32]:
-        rows = self._vectors(embedding, f"embedding of {identifier!r}")
-        if len(rows) != 1:
-            raise InvalidVectorError(
-                f"document {identifier!r} has {len(rows)} embeddings, expected one, of shape "
-                f"({self.info.embedding.dimension},)"
-            )
-        row: NDArray[np.float32] = rows[0]
-        return row
-
     def _fitting(self, embedded: ArrayLike) -> NDArray[np.float32]:
         """Check that what an embedder returned fits the collection, too."""
+        info = self.info
         try:
-            return self._vectors(embedded, "embedding")
+            return check_vectors(
+                embedded,
+                dimension=info.embedding.dimension,
+                metric=info.metric,
+                what="embedding",
+            )
         except InvalidVectorError as error:
-            model = self.info.embedding.model
+            model = info.embedding.model
             raise EmbeddingError(f"{model!r} returned what is no embedding: {error}") from error
 
     def _embedded(self, queries: Queries, embedded: NDArray[np.float32]) -> Queries:
@@ -612,63 +567,6 @@ class Collection:
                 "own tools to check, repair or back it up"
             )
         return self._store
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Batch:
-    """What one upsert writes.
-
-    Attributes:
-        ids: One per document that was given.
-        documents: Checked, of each id the last.
-    """
-
-    ids: list[str]
-    documents: list[Document]
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts that still need an embedding."""
-        return [document.text for document in self.documents if document.embedding is None]
-
-    def embedded(self, vectors: Iterable[NDArray[np.float32]]) -> list[Document]:
-        """Return the documents, with these vectors for those that had none."""
-        rows = iter(vectors)
-        return [
-            document
-            if document.embedding is not None
-            else dataclasses.replace(document, embedding=next(rows))
-            for document in self.documents
-        ]
-
-
-def _listed(documents: object) -> list[Any]:
-    if isinstance(documents, Document | str):
-        return [documents]
-    # A mapping and bytes can be iterated over too, but what comes out is no document.
-    if isinstance(documents, Mapping | bytes) or not isinstance(documents, Iterable):
-        raise InvalidDocumentError(
-            f"expected documents or texts, or an iterable of them, got {type(documents).__name__}"
-        )
-    return list(documents)
-
-
-def _checked(document: object, position: int, embedding: NDArray[np.float32] | None) -> Document:
-    if isinstance(document, str):
-        return Document(check_text(document, position=position), embedding=embedding)
-    if not isinstance(document, Document):
-        raise InvalidDocumentError(
-            f"expected a Document or a str, got {type(document).__name__} (document {position} of "
-            "the batch)",
-            position=position,
-        )
-    return Document(
-        check_text(document.text, position=position),
-        id=check_id(document.id, position=position),
-        metadata=check_metadata(document.metadata, position=position),
-        embedding=document.embedding if embedding is None else embedding,
-        created_at=check_timestamp(document.created_at, position=position),
-    )
 
 
 def _picked(hits: list[Hit], options: SearchOptions, exclude: str | None) -> list[Hit]:

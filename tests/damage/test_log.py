@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from tests.crash.workload import NAME, Step, model_at, open_collection, stored, verify
 
-from nearfield.errors import CorruptionError
-
 SEED = 31
 STEPS = 20
 
@@ -93,16 +91,3 @@ def test_the_shared_memory_file_is_made_anew(folder, content):
         shared.write_bytes(content)
     with open_collection(folder, create=False) as collection:
         verify(collection, model_at(SEED, STEPS))
-
-
-def test_another_collections_log_is_not_taken_for_its_own(folder, tmp_path):
-    with open_collection(tmp_path / "other") as other:
-        Step.at(1, 1).perform(other)
-        foreign = log_file(tmp_path / "other").read_bytes()
-    log_file(folder).write_bytes(foreign)
-    try:
-        with open_collection(folder, create=False) as collection:
-            found = stored(collection)
-            assert found in moments()
-    except CorruptionError:
-        return

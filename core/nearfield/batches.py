@@ -1,0 +1,126 @@
+"""What one upsert writes: documents checked before anything is embedded or stored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from nearfield.documents import Document
+from nearfield.errors import InvalidDocumentError, InvalidInputError, InvalidVectorError
+from nearfield.validation import (
+    check_id,
+    check_metadata,
+    check_text,
+    check_timestamp,
+    check_vectors,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from nearfield.stores.base import CollectionInfo
+
+    Vector = NDArray[np.float32]
+
+__all__ = ["Batch"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """Documents to write in one step.
+
+    Attributes:
+        ids: One per document that was given.
+        documents: Checked, of each id the last.
+    """
+
+    ids: list[str]
+    documents: list[Document]
+
+    @classmethod
+    def checked(
+        cls,
+        documents: Document | str | Iterable[Document | str],
+        vectors: ArrayLike | None,
+        info: CollectionInfo,
+    ) -> Batch:
+        """Check documents, and the vectors given with them, for a collection."""
+        given = _listed(documents)
+        rows: Iterable[Vector | None] = repeat(None, len(given))
+        if vectors is not None:
+            rows = array = _vectors(vectors, info, "vector")
+            if len(array) != len(given):
+                raise InvalidInputError(
+                    f"{len(array)} vectors were given for {len(given)} documents"
+                )
+        checked = [
+            _checked(document, position, row)
+            for position, (document, row) in enumerate(zip(given, rows, strict=True))
+        ]
+        if vectors is None:
+            checked = [_with_own_embedding(document, info) for document in checked]
+        unique = {document.id: document for document in checked}
+        return cls([document.id for document in checked], list(unique.values()))
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that still need an embedding."""
+        return [document.text for document in self.documents if document.embedding is None]
+
+    def embedded(self, vectors: Iterable[Vector]) -> list[Document]:
+        """Return the documents, with these vectors for those that had none."""
+        rows = iter(vectors)
+        return [
+            document
+            if document.embedding is not None
+            else dataclasses.replace(document, embedding=next(rows))
+            for document in self.documents
+        ]
+
+
+def _vectors(values: ArrayLike, info: CollectionInfo, what: str) -> Vector:
+    return check_vectors(values, dimension=info.embedding.dimension, metric=info.metric, what=what)
+
+
+def _listed(documents: object) -> list[Any]:
+    if isinstance(documents, Document | str):
+        return [documents]
+    # A mapping and bytes can be iterated over too, but what comes out is no document.
+    if isinstance(documents, Mapping | bytes) or not isinstance(documents, Iterable):
+        raise InvalidDocumentError(
+            f"expected documents or texts, or an iterable of them, got {type(documents).__name__}"
+        )
+    return list(documents)
+
+
+def _checked(document: object, position: int, embedding: Vector | None) -> Document:
+    if isinstance(document, str):
+        return Document(check_text(document, position=position), embedding=embedding)
+    if not isinstance(document, Document):
+        raise InvalidDocumentError(
+            f"expected a Document or a str, got {type(document).__name__} (document {position} of "
+            "the batch)",
+            position=position,
+        )
+    return Document(
+        check_text(document.text, position=position),
+        id=check_id(document.id, position=position),
+        metadata=check_metadata(document.metadata, position=position),
+        embedding=document.embedding if embedding is None else embedding,
+        created_at=check_timestamp(document.created_at, position=position),
+    )
+
+
+def _with_own_embedding(document: Document, info: CollectionInfo) -> Document:
+    if document.embedding is None:
+        return document
+    rows = _vectors(document.embedding, info, f"embedding of {document.id!r}")
+    if len(rows) != 1:
+        raise InvalidVectorError(
+            f"document {document.id!r} has {len(rows)} embeddings, expected one, of shape "
+            f"({info.embedding.dimension},)"
+        )
+    return dataclasses.replace(document, embedding=rows[0])
