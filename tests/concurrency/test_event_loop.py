@@ -14,7 +14,7 @@ from nearfield import Document, F
 
 DIMENSION = 64
 TASKS = 50
-LONGEST_BLOCK_S = 0.5
+LONGEST_BLOCK_S = 1.0
 """On a quiet machine a few milliseconds; machines that run tests stall by themselves."""
 
 

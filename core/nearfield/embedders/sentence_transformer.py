@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SentenceTransformerEmbedder"]
 
-_SAMPLE_COMPONENTS = 1 << 22
+_SAMPLE_COMPONENTS = 1 << 28
 """Of a larger tensor the fingerprint reads every n-th component, so that it stays quick."""
 _METRICS = {"cosine": Metric.COSINE, "dot": Metric.DOT, "euclidean": Metric.EUCLIDEAN}
 
