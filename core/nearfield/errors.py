@@ -230,7 +230,7 @@ class ClosedError(StoreError):
 
 
 class ForkedProcessError(StoreError):
-    """The process forked while this handle was busy; open the collection again in the child."""
+    """The process forked while the file was in use; start the process anew, or fork when idle."""
 
 
 class IngestError(NearfieldError, RuntimeError):

@@ -80,6 +80,7 @@ class Victims:
             stderr=self._errors,
             text=True,
             env=environment,
+            start_new_session=True,  # so that it can be ended together with its victim
         )
 
     def __enter__(self) -> Self:
@@ -87,8 +88,14 @@ class Victims:
 
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:  # a victim hangs
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise
+        finally:
+            self._process.stdout.close()
         self._errors.close()
 
     def run(self, task: str, **command: object) -> Death:

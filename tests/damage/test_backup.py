@@ -9,8 +9,8 @@ from tests.crash.victims import Victims
 from tests.crash.workload import (
     DIMENSION,
     NAME,
+    Step,
     document,
-    model_at,
     open_collection,
     stored,
     vector,
@@ -40,9 +40,9 @@ def test_a_backup_while_another_process_writes_is_of_one_moment(tmp_path, soak):
             collection.backup(copies[-1])
         writer.join()
     assert deaths[0].status == 0, deaths[0].output
-    moments = [model_at(SEED, 0)]
+    moments = [{}]
     for version in range(1, steps + 1):
-        moments.append(model_at(SEED, version) if version == 1 else advance(moments[-1], version))
+        moments.append(Step.at(SEED, version).apply(moments[-1]))
     for copy in copies:
         assert sorted(path.name for path in (copy / NAME).iterdir()) == ["collection.sqlite3"]
         with open_collection(copy, create=False) as collection:
@@ -50,12 +50,6 @@ def test_a_backup_while_another_process_writes_is_of_one_moment(tmp_path, soak):
             assert found in moments
             verify(collection, found)
     assert len(copies) > 1
-
-
-def advance(model, version):
-    from tests.crash.workload import Step
-
-    return Step.at(SEED, version).apply(model)
 
 
 @pytest.fixture
