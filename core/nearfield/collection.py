@@ -25,7 +25,14 @@ from nearfield.errors import (
     UnsupportedOperationError,
 )
 from nearfield.filters import parse
-from nearfield.queries import Queries, SearchOptions, list_queries, read_include, read_queries
+from nearfield.queries import (
+    DEFAULT_PARTS,
+    Queries,
+    SearchOptions,
+    list_queries,
+    read_include,
+    read_queries,
+)
 from nearfield.ranking import maximal_marginal_relevance
 from nearfield.stores.base import Checkable, Include
 from nearfield.validation import check_id, check_ids, check_vectors
@@ -47,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection"]
 
-_INCLUDES = ("text", "metadata")
 _SCAN_ROWS = 256
 
 
@@ -176,7 +182,7 @@ class Collection:
     @overload
     def get(self, ids: Sequence[str], *, include: Iterable[str] = ...) -> list[Document | None]: ...
     def get(
-        self, ids: str | Sequence[str], *, include: Iterable[str] = _INCLUDES
+        self, ids: str | Sequence[str], *, include: Iterable[str] = DEFAULT_PARTS
     ) -> Document | list[Document | None] | None:
         """Fetch documents by id.
 
@@ -199,7 +205,7 @@ class Collection:
         self, ids: Sequence[str], *, include: Iterable[str] = ...
     ) -> list[Document | None]: ...
     async def aget(
-        self, ids: str | Sequence[str], *, include: Iterable[str] = _INCLUDES
+        self, ids: str | Sequence[str], *, include: Iterable[str] = DEFAULT_PARTS
     ) -> Document | list[Document | None] | None:
         """Fetch documents without blocking the event loop; see :meth:`get`."""
         return await asyncio.to_thread(self.get, ids, include=include)
@@ -215,7 +221,7 @@ class Collection:
         like: str | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
-        include: Iterable[str] = _INCLUDES,
+        include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[Hit]:
         """Find the documents that match a query best.
 
@@ -268,7 +274,7 @@ class Collection:
         like: str | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
-        include: Iterable[str] = _INCLUDES,
+        include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[Hit]:
         """Find documents without blocking the event loop; see :meth:`search`."""
         options = SearchOptions.checked(
@@ -297,7 +303,7 @@ class Collection:
         vectors: ArrayLike | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
-        include: Iterable[str] = _INCLUDES,
+        include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[list[Hit]]:
         """Answer many queries at once, faster than one by one.
 
@@ -340,7 +346,7 @@ class Collection:
         vectors: ArrayLike | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
-        include: Iterable[str] = _INCLUDES,
+        include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[list[Hit]]:
         """Answer many queries without blocking the event loop; see :meth:`search_many`."""
         options = SearchOptions.checked(
@@ -360,7 +366,7 @@ class Collection:
         return await asyncio.to_thread(self._run, options, read)
 
     def scan(
-        self, *, where: Where = None, include: Iterable[str] = _INCLUDES
+        self, *, where: Where = None, include: Iterable[str] = DEFAULT_PARTS
     ) -> Iterator[Document]:
         """Iterate over all documents, or those that match, as of one moment.
 
@@ -375,7 +381,7 @@ class Collection:
         return self._store.scan(where=parse(where), include=read_include(include))
 
     async def ascan(
-        self, *, where: Where = None, include: Iterable[str] = _INCLUDES
+        self, *, where: Where = None, include: Iterable[str] = DEFAULT_PARTS
     ) -> AsyncIterator[Document]:
         """Iterate without blocking the event loop; see :meth:`scan`."""
         documents = self.scan(where=where, include=include)

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Document", "EmbeddingInfo", "EmbeddingKind", "Hit", "Metric", "SearchMode", "new_id"]
+__all__ = [
+    "Document",
+    "EmbeddingInfo",
+    "EmbeddingKind",
+    "Hit",
+    "Metric",
+    "SearchMode",
+    "make_document",
+    "make_hit",
+    "new_id",
+]
 
 
 class Metric(StrEnum):
@@ -112,6 +122,44 @@ class Hit:
     def metadata(self) -> Mapping[str, Any]:
         """The document's metadata."""
         return self.document.metadata
+
+
+# A frozen class sets each field by name through object.__setattr__. Doing it through the fields'
+# own descriptors takes half the time, which the ten hits of a search are worth.
+_new: Any = object.__new__
+_set_text, _set_id, _set_metadata, _set_embedding, _set_created_at = (
+    getattr(Document, name).__set__ for name in Document.__slots__
+)
+_set_document, _set_score, _set_rank, _set_relevance = (
+    getattr(Hit, name).__set__ for name in Hit.__slots__
+)
+
+
+def make_document(
+    text: str,
+    identifier: str,
+    metadata: Mapping[str, Any],
+    embedding: NDArray[np.float32] | None,
+    created_at: datetime,
+) -> Document:
+    """Make what ``Document(…)`` makes, in half the time; for stores."""
+    document: Document = _new(Document)
+    _set_text(document, text)
+    _set_id(document, identifier)
+    _set_metadata(document, metadata)
+    _set_embedding(document, embedding)
+    _set_created_at(document, created_at)
+    return document
+
+
+def make_hit(document: Document, score: float, rank: int, relevance: float) -> Hit:
+    """Make what ``Hit(…)`` makes, in half the time; for stores."""
+    hit: Hit = _new(Hit)
+    _set_document(hit, document)
+    _set_score(hit, score)
+    _set_rank(hit, rank)
+    _set_relevance(hit, relevance)
+    return hit
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,18 @@ if TYPE_CHECKING:
     from nearfield.filters import Filter
     from nearfield.stores.base import CollectionInfo
 
-__all__ = ["Queries", "SearchOptions", "list_queries", "read_include", "read_queries"]
+__all__ = [
+    "DEFAULT_PARTS",
+    "Queries",
+    "SearchOptions",
+    "list_queries",
+    "read_include",
+    "read_queries",
+]
 
+DEFAULT_PARTS = ("text", "metadata")
+"""What comes back of a document when nothing else is asked for."""
+_DEFAULT_INCLUDE = Include()
 _PARTS = ("text", "metadata", "embedding")
 _DIVERSITY_POOL = 4
 """Candidates per hit that maximal marginal relevance picks from, and at least 50 in all."""
@@ -122,9 +132,10 @@ def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionI
         info: The collection they are for.
     """
     texts = None
-    if all(isinstance(query, str) for query in queries):
+    are_texts = [isinstance(query, str) for query in queries]
+    if all(are_texts):
         texts = tuple(check_text(query, what="query") for query in queries)
-    elif any(isinstance(query, str) for query in queries):
+    elif any(are_texts):
         raise InvalidInputError("the queries are a mixture of texts and vectors; search for each")
     elif vectors is None:
         if any(query is None for query in queries):
@@ -152,6 +163,8 @@ def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionI
 
 def read_include(include: Iterable[str]) -> Include:
     """Read the names of document parts, or raise ``InvalidInputError``."""
+    if include is DEFAULT_PARTS:
+        return _DEFAULT_INCLUDE
     if not isinstance(include, Iterable):
         raise InvalidInputError(
             f"include must be a list of parts, got {type(include).__name__}; expected any of: "
@@ -169,8 +182,10 @@ def _stacked(vectors: Any) -> Any:
     if not isinstance(vectors, list | tuple):
         return vectors
     try:
+        rows = [np.asarray(row) for row in vectors]
         # One query as a row of its own is what embedders return for it.
-        return np.asarray([row[0] if np.shape(row)[:-1] == (1,) else row for row in vectors])
+        rows = [row[0] if row.shape[:-1] == (1,) else row for row in rows]
+        return rows[0][np.newaxis] if len(rows) == 1 else np.asarray(rows)
     except ValueError:
         raise InvalidVectorError(
             "the query vectors differ in length, expected one dimension for all"
@@ -178,6 +193,8 @@ def _stacked(vectors: Any) -> Any:
 
 
 def _read_mode(mode: object) -> SearchMode:
+    if isinstance(mode, SearchMode):
+        return mode
     try:
         return SearchMode(mode)  # type: ignore[arg-type]  # any value may be tried
     except ValueError:

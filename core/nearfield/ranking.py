@@ -19,6 +19,7 @@ __all__ = [
     "maximal_marginal_relevance",
     "reciprocal_rank_fusion",
     "relevance",
+    "relevances",
 ]
 
 RRF_K = 60
@@ -87,17 +88,20 @@ def maximal_marginal_relevance(
 
 
 def relevance(score: float, mode: SearchMode, metric: Metric) -> float:
-    """Map a score to [0, 1], never decreasing in it.
+    """Map a score to [0, 1]; see :func:`relevances`."""
+    return relevances([score], mode, metric)[0]
+
+
+def relevances(scores: Sequence[float], mode: SearchMode, metric: Metric) -> list[float]:
+    """Map scores to [0, 1], never decreasing in them.
 
     Cosine and euclidean are clamped; an inner product goes through the logistic function; BM25, s,
     becomes s / (1 + s); a fused score is divided by the most that two lists can give.
     """
     if mode is SearchMode.KEYWORD:
-        value = score / (1.0 + score)
+        scores = [score / (1.0 + score) for score in scores]
     elif mode is SearchMode.HYBRID:
-        value = score * (RRF_K + 1) / 2
+        scores = [score * (RRF_K + 1) / 2 for score in scores]
     elif metric is Metric.DOT:
-        value = 0.5 * (1.0 + math.tanh(score / 2))
-    else:
-        value = score
-    return min(1.0, max(0.0, value))
+        scores = [0.5 * (1.0 + math.tanh(score / 2)) for score in scores]
+    return [1.0 if score > 1.0 else max(0.0, score) for score in scores]

@@ -220,10 +220,19 @@ def check_vectors(
         )
     if array.shape[1] != dimension:
         raise DimensionMismatchError(expected=dimension, got=array.shape[1], what=what)
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    squares = np.einsum("ij,ij->i", array, array, dtype=np.float64)
+    if array.dtype == np.float32:
+        array = np.ascontiguousarray(array)
+    else:
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, dtype=np.float32)
     lower = MIN_COSINE_NORM if metric is Metric.COSINE else 0.0
+    if len(array) == 1:
+        # A query, mostly. A float32 sum, which errs by far less than the factor it is kept away
+        # from the limits by, is a fraction of the work below; vdot does not warn of an overflow.
+        square = float(np.vdot(array, array))
+        if 4 * lower**2 < square < MAX_NORM**2 / 4:
+            return array
+    squares = np.einsum("ij,ij->i", array, array, dtype=np.float64)
     good = (squares >= lower**2) & (squares <= MAX_NORM**2)  # false for NaN and infinity
     if not good.all():
         raise _bad_vector(array, int(np.argmin(good)), what)
@@ -250,6 +259,8 @@ def _bad_vector(array: NDArray[np.float32], row: int, what: str) -> InvalidVecto
 
 def check_positive(value: object, name: str) -> int:
     """Return a count of at least 1, or raise ``InvalidInputError``."""
+    if type(value) is int and value > 0:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InvalidInputError(f"{name} must be an int, got {type(value).__name__}")
     if value < 1:

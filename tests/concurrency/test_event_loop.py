@@ -104,7 +104,7 @@ async def test_waiting_for_another_thread_does_not_block_the_loop(tmp_path, oper
         documents = [Document("text", id=f"{n}", metadata={"n": n}) for n in range(10)]
         await collection.aupsert(documents, vectors=vectors(10))
         store = collection._store
-        locks = [store._memtable._lock, store._pool._write_lock]
+        locks = [store._snapshots._lock, store._pool._write_lock]
         for lock in locks:
             lock.acquire()
         release = threading.Timer(2.0, lambda: [lock.release() for lock in locks])

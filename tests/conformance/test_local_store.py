@@ -12,7 +12,7 @@ from tests.conformance.stores import EVERYTHING, StoreConformance, ids, pairs
 import nearfield
 from nearfield import Document, F
 from nearfield.stores.base import Checkable, Store, StoreFactory
-from nearfield.stores.local import store as local_store
+from nearfield.stores.local import tombstones
 from nearfield.stores.local.connections import Durability
 from nearfield.stores.local.database import LocalDatabase
 from nearfield.stores.local.store import LocalStore
@@ -82,7 +82,8 @@ class TestLocalStore(StoreConformance):
     def test_a_handle_that_slept_through_too_many_deletions_starts_anew(
         self, create, reopen, monkeypatch
     ):
-        monkeypatch.setattr(local_store, "_TOMBSTONES_KEPT", 4)
+        monkeypatch.setattr(tombstones, "_KEPT", 4)
+        monkeypatch.setattr(tombstones, "_TRIMMED_EVERY", 1)
         writer, sleeper = create(), reopen()
         batch = [Document("", id=f"{i:02}", metadata={"n": i}) for i in range(30)]
         rows = [[1, i, 0, 0] for i in range(30)]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearfield import Document, EmbeddingInfo, EmbeddingKind, Hit, Metric, SearchMode
-from nearfield.documents import new_id
+from nearfield.documents import make_document, make_hit, new_id
 
 # ── ids ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,3 +153,20 @@ def test_metrics_and_modes_are_their_names():
     assert [str(metric) for metric in Metric] == ["cosine", "dot", "euclidean"]
     assert [str(mode) for mode in SearchMode] == ["vector", "keyword", "hybrid"]
     assert Metric("dot") is Metric.DOT
+
+
+# ── made by a store ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_store_makes_is_what_anyone_would():
+    parts = ("a text", "a", {"k": 1}, np.ones(3, np.float32), datetime(2024, 5, 1, tzinfo=UTC))
+    document = make_document(*parts)
+    assert type(document) is Document
+    assert document == Document(*parts)
+    assert [getattr(document, field.name) for field in dataclasses.fields(Document)] == list(parts)
+    hit = make_hit(document, 0.5, 1, 0.25)
+    assert type(hit) is Hit
+    assert hit == Hit(document, 0.5, 1, 0.25)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        document.text = "another"
+    assert dataclasses.replace(document, text="another").text == "another"

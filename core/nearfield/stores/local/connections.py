@@ -24,6 +24,7 @@ from nearfield.stores.local.forks import FORKS
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import TracebackType
 
 __all__ = ["ConnectionPool", "Durability", "log_ahead", "opened", "translated_errors"]
 
@@ -43,17 +44,35 @@ class Durability(StrEnum):
     """kill -9; a power loss can take the last commits with it, but never half of one."""
 
 
-@contextlib.contextmanager
-def translated_errors(path: Path) -> Iterator[None]:
+class translated_errors:  # noqa: N801  # reads as the context manager that it is
     """Turn SQLite's and the operating system's errors into nearfield's."""
-    try:
-        yield
-    except NearfieldError:  # some are OSErrors too
-        raise
-    except sqlite3.Error as error:
-        raise _translate_sqlite(error, str(path)) from error
-    except OSError as error:
-        raise _translate_os(error, str(path)) from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            _raise_translated(error, str(self._path))
+
+
+def _raise_translated(error: BaseException, path: str) -> None:
+    """Raise what an error of SQLite or the operating system is to nearfield; pass others over."""
+    if isinstance(error, NearfieldError):  # some are OSErrors too
+        return
+    if isinstance(error, sqlite3.Error):
+        raise _translate_sqlite(error, path) from error
+    if isinstance(error, OSError):
+        raise _translate_os(error, path) from error
 
 
 def _corruption(path: str, detail: str) -> CorruptionError:
@@ -116,7 +135,7 @@ def _translate_sqlite(error: sqlite3.Error, path: str) -> NearfieldError:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database file for one task that has it alone; errors come out as nearfield's."""
-    with FORKS.using(path.resolve()), translated_errors(path):
+    with FORKS.using(str(path.resolve())), translated_errors(path):
         connection = _connect(path, timeout_s=1.0, durability=Durability.FULL, mode="mode=rw")
         with contextlib.closing(connection):
             yield connection
@@ -167,6 +186,55 @@ class _UnsharedConnection(sqlite3.Connection):
     stamp: tuple[int, int, bool]
 
 
+class _Loan:
+    """A connection for one operation: taken, put back, and its errors translated.
+
+    Written out as a class, as every search pays for it: generators would cost several times as
+    much.
+    """
+
+    __slots__ = ("_connection", "_pool", "_transaction")
+
+    def __init__(self, pool: ConnectionPool, *, transaction: bool = False) -> None:
+        self._pool = pool
+        self._transaction = transaction
+
+    def __enter__(self) -> sqlite3.Connection:
+        connection = self._connection = self._pool.take()
+        if self._transaction:
+            try:
+                connection.execute("BEGIN")
+            except BaseException as error:
+                self._end(error)
+                raise
+        return connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        pool, connection = self._pool, self._connection
+        try:
+            if error is not None:
+                _raise_translated(error, str(pool.path))
+                return
+            if self._transaction:
+                with translated_errors(pool.path):
+                    connection.execute("COMMIT")
+            if pool.is_outdated(connection):
+                raise StoreBusyError(f"{pool.path} was changed while it was read; try again")
+        finally:
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
+                    connection.rollback()
+            pool.put_back(connection)
+
+
 class ConnectionPool:
     """The connections of one open collection.
 
@@ -186,9 +254,9 @@ class ConnectionPool:
         self.path = path
         self.read_only = read_only
         self._log = path.with_name(f"{path.name}-wal")
-        self._resolved = path.resolve()
+        self._resolved = str(path.resolve())
         self._collection_id: str | None = None
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._durability = durability
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -201,28 +269,13 @@ class ConnectionPool:
         """Go on with this collection, and refuse any other that takes the file's place."""
         self._collection_id = collection_id
 
-    @contextlib.contextmanager
-    def borrow(self) -> Iterator[sqlite3.Connection]:
+    def borrow(self) -> _Loan:
         """Lend a connection in autocommit mode; SQLite's errors come out as nearfield's."""
-        connection = self._take()
-        try:
-            with translated_errors(self.path):
-                yield connection
-            if self._is_outdated(connection):
-                raise StoreBusyError(f"{self.path} was changed while it was read; try again")
-        finally:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT rolled back already
-                    connection.rollback()
-            self._put(connection)
+        return _Loan(self)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> _Loan:
         """Lend a connection inside a read transaction: one unchanging view of the data."""
-        with self.borrow() as connection:
-            connection.execute("BEGIN")
-            yield connection
-            connection.execute("COMMIT")
+        return _Loan(self, transaction=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -231,9 +284,9 @@ class ConnectionPool:
             raise ReadOnlyError(
                 f"{self.path} was opened with read_only=True; open it without to write"
             )
-        if not self._write_lock.acquire(timeout=self._timeout_s):
+        if not self._write_lock.acquire(timeout=self.timeout_s):
             raise StoreBusyError(
-                f"another thread was writing to {self.path} for more than {self._timeout_s} s; "
+                f"another thread was writing to {self.path} for more than {self.timeout_s} s; "
                 "try again, or open with a larger timeout_s"
             )
         try:
@@ -279,7 +332,8 @@ class ConnectionPool:
             connection.execute("BEGIN IMMEDIATE")
         self._rows_logged = 0
 
-    def _take(self) -> sqlite3.Connection:
+    def take(self) -> sqlite3.Connection:
+        """Return an open connection, for :meth:`put_back` to be called with it."""
         FORKS.enter(self._resolved)
         try:
             return self._idle_or_new()
@@ -294,7 +348,7 @@ class ConnectionPool:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
             return self._connect()
-        if self._is_outdated(connection):
+        if self.is_outdated(connection):
             connection.close()
             return self._connect()
         return connection
@@ -329,7 +383,7 @@ class ConnectionPool:
     ) -> sqlite3.Connection:
         return _connect(
             self.path,
-            timeout_s=self._timeout_s,
+            timeout_s=self.timeout_s,
             durability=self._durability,
             mode=mode,
             factory=factory,
@@ -349,7 +403,7 @@ class ConnectionPool:
             connection.stamp = stamp
         return connection
 
-    def _is_outdated(self, connection: sqlite3.Connection) -> bool:
+    def is_outdated(self, connection: sqlite3.Connection) -> bool:
         """Whether someone wrote to the file that a connection opened without sharing it."""
         if not isinstance(connection, _UnsharedConnection):
             return False
@@ -363,7 +417,8 @@ class ConnectionPool:
         status = self.path.stat()
         return status.st_mtime_ns, status.st_size, self._log.exists()
 
-    def _put(self, connection: sqlite3.Connection) -> None:
+    def put_back(self, connection: sqlite3.Connection) -> None:
+        """Keep a connection for the next one who borrows, or close it if that is the end."""
         try:
             with self._idle_lock:
                 if not self._closed:

@@ -24,6 +24,8 @@ from nearfield.stores.local.store import LocalStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nearfield.stores.local.compaction import Policy
+
 __all__ = ["LocalDatabase"]
 
 
@@ -35,10 +37,17 @@ class LocalDatabase:
         durability: What an acknowledged write survives.
         timeout_s: How long to wait for another writer before ``StoreBusyError``.
         read_only: Whether to refuse every write.
+        policy: When segments are built.
     """
 
     def __init__(
-        self, root: Path, *, durability: Durability, timeout_s: float, read_only: bool
+        self,
+        root: Path,
+        *,
+        durability: Durability,
+        timeout_s: float,
+        read_only: bool,
+        policy: Policy | None = None,
     ) -> None:
         if root.exists() and not root.is_dir():
             raise StoreError(f"{root} is a file, expected a folder for a database of collections")
@@ -46,6 +55,7 @@ class LocalDatabase:
         self._durability = durability
         self._timeout_s = timeout_s
         self._read_only = read_only
+        self._policy = policy
 
     def list(self) -> list[str]:
         """Name the collections, sorted."""
@@ -72,7 +82,7 @@ class LocalDatabase:
                 raise
             pool.expect(birth.collection_id)
         info = CollectionInfo(name, birth.embedding, birth.metric)
-        return LocalStore(info, self._folder, pool)
+        return LocalStore(info, self._folder, pool, self._policy)
 
     def create(self, info: CollectionInfo) -> LocalStore:
         """Make a collection; see :class:`~nearfield.stores.base.StoreFactory`."""

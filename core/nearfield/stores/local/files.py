@@ -37,9 +37,28 @@ class CollectionFiles:
         """
         return self.folder / "collection.sqlite3"
 
+    @property
+    def segments(self) -> Path:
+        """Holds one folder per sealed segment; all of it can be rebuilt from the database."""
+        return self.folder / "segments"
+
+    @property
+    def lease(self) -> Path:
+        """Held by the process that builds segments."""
+        return self.folder / "maintenance.lock"
+
+    def segment_sizes(self) -> dict[str, int]:
+        """Return the bytes on disk of each segment's folder, unfinished ones too."""
+        sizes: dict[str, int] = {}
+        for file in self.segments.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):  # another process threw it away
+                sizes[file.parent.name] = sizes.get(file.parent.name, 0) + file.stat().st_size
+        return sizes
+
     def size_bytes(self) -> int:
-        """Return the bytes on disk, SQLite's log included."""
-        return sum(file.stat().st_size for file in self.folder.glob(f"{self.database.name}*"))
+        """Return the bytes on disk, SQLite's log and the segments included."""
+        database = sum(file.stat().st_size for file in self.folder.glob(f"{self.database.name}*"))
+        return database + sum(self.segment_sizes().values())
 
 
 @dataclass(frozen=True, slots=True)

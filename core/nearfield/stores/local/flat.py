@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     Ranked = tuple[IntArray, NDArray[np.float64]]
 
-__all__ = ["exact_scores", "top_k_many", "top_k_one"]
+__all__ = ["NOTHING", "exact_scores", "top_k_many", "top_k_one"]
 
 _UNIT_ROUNDOFF = 2.0**-24
 _UNDERFLOW = 2.0**-126
@@ -29,7 +29,7 @@ _BATCH_SCORES = 1 << 23
 """Scores held at once by a batch: 32 MiB of float32."""
 _ROWS_FOLDED = 64
 
-_NOTHING: Ranked = (np.empty(0, np.int64), np.empty(0))
+NOTHING: Ranked = (np.empty(0, np.int64), np.empty(0))
 
 
 def exact_scores(vectors: FloatArray, query: FloatArray, metric: Metric) -> NDArray[np.float64]:
@@ -83,7 +83,7 @@ def top_k_one(
     """
     count = len(vectors) if positions is None else len(positions)
     if count == 0:
-        return [_NOTHING]
+        return [NOTHING]
     query = queries[0]
     products = _kernel(vectors, query, metric, positions)
     if positions is not None:
@@ -119,7 +119,7 @@ def top_k_many(
         vectors, norms = vectors[positions], norms[positions]
     count, dimension = vectors.shape
     if count == 0:
-        return [_NOTHING for _ in queries]
+        return [NOTHING for _ in queries]
     error = (dimension + 4) * _UNIT_ROUNDOFF
     longest = float(norms.max())
     step = max(1, _BATCH_SCORES // count)

@@ -6,9 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from nearfield.errors import ForkedProcessError
@@ -42,21 +40,23 @@ class Forks:
 
     def __init__(self) -> None:
         self._turn = threading.Lock()  # one fork at a time
-        self._changed = threading.Condition()
-        self._in_use: Counter[Path] = Counter()
+        # Reentrant, as the garbage collector may end a scan, and so call leave, inside enter.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._in_use: dict[str, int] = {}  # by resolved path
         self._forking = False
-        self._stranded = frozenset[Path]()
+        self._stranded = frozenset[str]()
         self._members = weakref.WeakSet[_Forkable]()
         self._held: list[_Forkable] = []
 
     def add(self, member: _Forkable) -> None:
         """Tell a member of every fork, for as long as it lives."""
-        with self._changed:
+        with self._lock:
             self._members.add(member)
 
-    def enter(self, path: Path) -> None:
+    def enter(self, path: str) -> None:
         """Say that a file is in use, waiting while the process forks."""
-        with self._changed:
+        with self._lock:  # cheaper than the condition, which is for those who wait
             while self._forking:
                 self._changed.wait()
             if path in self._stranded:
@@ -65,18 +65,19 @@ class Forks:
                     "safely here; fork when no call is under way, or start the process anew "
                     "(multiprocessing's start method 'spawn')"
                 )
-            self._in_use[path] += 1
+            self._in_use[path] = self._in_use.get(path, 0) + 1
 
-    def leave(self, path: Path) -> None:
+    def leave(self, path: str) -> None:
         """Say that it no longer is."""
-        with self._changed:
-            self._in_use[path] -= 1
-            if self._in_use[path] <= 0:
-                del self._in_use[path]
+        with self._lock:
+            count = self._in_use.pop(path, 0) - 1
+            if count > 0:
+                self._in_use[path] = count
+            elif self._forking:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def using(self, path: Path) -> Iterator[None]:
+    def using(self, path: str) -> Iterator[None]:
         """Enter and leave."""
         self.enter(path)
         try:
@@ -107,7 +108,8 @@ class Forks:
     def after_fork_in_child(self) -> None:
         """Start anew, but for the files that were in use."""
         self._turn = threading.Lock()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._stranded |= self._in_use.keys()
         self._in_use.clear()
         self._forking = False

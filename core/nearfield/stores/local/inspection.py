@@ -84,7 +84,7 @@ def _record_problems(connection: sqlite3.Connection, path: str) -> list[Problem]
     problems = []
     try:
         schema.read_birth(connection, path)
-        _, documents = schema.read_state(connection)
+        documents = schema.read_state(connection).documents
         count = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
         if documents != count:
             detail = f"{documents} documents were written and {count} are there"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sqlite3
 import struct
 import time
-import zlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 import numpy as np
 
-from nearfield.documents import Document
+from nearfield.documents import Document, make_document
 from nearfield.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "SELECT_DOCUMENTS",
     "SELECT_HEADS",
     "decode_document",
+    "decode_documents",
     "decode_metadata",
     "decode_vector",
     "encode_document",
@@ -36,12 +37,17 @@ __all__ = [
     "missing",
     "refuse_missing",
     "select_in",
+    "select_slots",
     "verify_head",
 ]
 
 SELECT_HEADS = "SELECT slot, id, sequence, created_at, checksum, metadata FROM documents"
 SELECT_DOCUMENTS = (
     "SELECT slot, id, sequence, created_at, checksum, metadata, text_checksum, text FROM documents"
+)
+_SELECT_SLOTS = (
+    "SELECT slot, id, sequence, created_at, checksum, metadata, text_checksum, text "
+    "FROM (VALUES {}) CROSS JOIN documents ON slot = column1"
 )
 INSERT_DOCUMENT = (
     "INSERT INTO documents "
@@ -52,7 +58,7 @@ INSERT_VECTOR = "INSERT INTO vectors (slot, checksum, vector) VALUES (?, ?, ?)"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_HEAD = struct.Struct("<qqqI")
+_pack_head = struct.Struct("<qqqI").pack
 _CHUNK = 500
 """Parameters per IN list: well below SQLite's lowest limit, and few distinct statements."""
 
@@ -76,32 +82,54 @@ def encode_document(slot: int, sequence: int, document: Document) -> tuple[Any, 
 def encode_vector(slot: int, vector: NDArray[np.float32]) -> tuple[int, int, bytes]:
     """Return the parameters of :data:`INSERT_VECTOR`."""
     blob = vector.astype("<f4", copy=False).tobytes()
-    return slot, zlib.crc32(blob, slot & 0xFFFFFFFF), blob
+    return slot, crc32(blob, slot & 0xFFFFFFFF), blob
 
 
-def decode_document(
-    row: tuple[Any, ...], include: Include, embedding: NDArray[np.float32] | None = None
-) -> Document:
-    """Rebuild a document from a row of :data:`SELECT_DOCUMENTS`.
+def decode_document(row: tuple[Any, ...], include: Include) -> Document:
+    """Rebuild one document; see :func:`decode_documents`."""
+    return decode_documents([row], include)[0]
+
+
+def decode_documents(
+    rows: Sequence[tuple[Any, ...]],
+    include: Include,
+    embeddings: Mapping[int, NDArray[np.float32]] | None = None,
+) -> list[Document]:
+    """Rebuild documents from rows of :data:`SELECT_DOCUMENTS`.
+
+    Args:
+        rows: One per document.
+        include: The parts that come back; each is verified all the same.
+        embeddings: Those of all the slots, or None to leave them out.
 
     Raises:
-        CorruptionError: The checksum differs.
+        CorruptionError: A checksum differs.
     """
-    slot, identifier, _, created_at, _, metadata, text_checksum, text = row
-    verify_head(row[:6])
-    try:
-        intact = _text_checksum(slot, text) == text_checksum
-    except AttributeError:  # another type than was written
-        intact = False
-    if not intact:
-        raise _damaged(slot, f"the text of the document {identifier!r}")
-    return Document(
-        text=text if include.text else "",
-        id=identifier,
-        metadata=decode_metadata(metadata) if include.metadata else {},
-        embedding=embedding,
-        created_at=_EPOCH + created_at * _MICROSECOND,
-    )
+    documents = []
+    # One loop with few calls, as every hit of every search goes through it.
+    for row in rows:
+        slot, identifier, sequence, created_at, checksum, metadata, text_checksum, text = row
+        try:
+            numbers = _pack_head(slot, sequence, created_at, len(metadata))
+            intact = (
+                crc32(metadata, crc32(identifier.encode(), crc32(numbers))) == checksum
+                and crc32(text.encode(), slot & 0xFFFFFFFF) == text_checksum
+            )
+        except (TypeError, AttributeError, struct.error):  # another type than was written
+            intact = False
+        if not intact:
+            verify_head(row[:6])
+            raise _damaged(slot, f"the text of the document {identifier!r}")
+        documents.append(
+            make_document(
+                text if include.text else "",
+                identifier,
+                decode_metadata(metadata) if include.metadata else {},
+                None if embeddings is None else embeddings[slot],
+                _EPOCH + created_at * _MICROSECOND,
+            )
+        )
+    return documents
 
 
 def verify_head(row: tuple[Any, ...]) -> None:
@@ -133,7 +161,7 @@ def decode_vector(slot: int, checksum: int, blob: bytes, dimension: int) -> byte
         CorruptionError: The checksum or the length differs.
     """
     try:
-        intact = len(blob) == 4 * dimension and zlib.crc32(blob, slot & 0xFFFFFFFF) == checksum
+        intact = len(blob) == 4 * dimension and crc32(blob, slot & 0xFFFFFFFF) == checksum
     except TypeError:  # another type than was written
         intact = False
     if not intact:
@@ -143,7 +171,7 @@ def decode_vector(slot: int, checksum: int, blob: bytes, dimension: int) -> byte
 
 def fetch_ids(connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, str]:
     """Fetch the verified ids of the documents in some slots; each slot must have one."""
-    rows = list(select_in(connection, f"{SELECT_HEADS} WHERE slot IN", slots))
+    rows = select_in(connection, f"{SELECT_HEADS} WHERE slot IN", slots)
     for row in rows:
         verify_head(row)
     ids = {row[0]: row[1] for row in rows}
@@ -180,29 +208,40 @@ def missing(what: str, slot: int) -> CorruptionError:
     )
 
 
+def select_slots(connection: sqlite3.Connection, slots: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Select rows of :data:`SELECT_DOCUMENTS` by slot, in this order; those not there are left out.
+
+    For a few slots this takes three quarters of the time of an IN list, which SQLite sorts first.
+    It is a cross join because SQLite keeps the order of one: a list to look up, no table to build.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(slots), _CHUNK):
+        chunk = slots[start : start + _CHUNK]
+        values = ",".join(["(?)"] * len(chunk))
+        rows += connection.execute(_SELECT_SLOTS.format(values), chunk)
+    return rows
+
+
 def select_in(
     connection: sqlite3.Connection, statement: str, values: Sequence[int | str]
-) -> Iterator[tuple[Any, ...]]:
-    """Run ``<statement> (?, ?, …)`` over any number of values."""
-    for chunk in _chunks(values):
-        yield from connection.execute(f"{statement} ({','.join('?' * len(chunk))})", chunk)
-
-
-def _chunks(values: Sequence[int | str]) -> Iterable[Sequence[int | str]]:
-    if len(values) <= _CHUNK:
-        return (values,) if values else ()
-    return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
+) -> list[tuple[Any, ...]]:
+    """Run ``<statement> (?, ?, …)`` over any number of values, and return all rows."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        rows += connection.execute(f"{statement} ({','.join('?' * len(chunk))})", chunk)
+    return rows
 
 
 def _head_checksum(
     slot: int, identifier: str, sequence: int, created_at: int, metadata: bytes
 ) -> int:
-    numbers = _HEAD.pack(slot, sequence, created_at, len(metadata))
-    return zlib.crc32(metadata, zlib.crc32(identifier.encode(), zlib.crc32(numbers)))
+    numbers = _pack_head(slot, sequence, created_at, len(metadata))
+    return crc32(metadata, crc32(identifier.encode(), crc32(numbers)))
 
 
 def _text_checksum(slot: int, text: str) -> int:
-    return zlib.crc32(text.encode(), slot & 0xFFFFFFFF)
+    return crc32(text.encode(), slot & 0xFFFFFFFF)
 
 
 def _damaged(slot: int, what: str) -> CorruptionError:

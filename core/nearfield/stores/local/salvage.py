@@ -91,7 +91,7 @@ def mend_records(connection: sqlite3.Connection) -> None:
 def _recorded(old: sqlite3.Connection) -> tuple[int, int]:
     """Return the number of the last write and of documents, zeros where they are damaged."""
     try:
-        return read_state(old)
+        return read_state(old)[:2]
     except (sqlite3.DatabaseError, CorruptionError):
         return 0, 0
 

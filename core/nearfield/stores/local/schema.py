@@ -6,7 +6,7 @@ import json
 import sqlite3
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nearfield.documents import EmbeddingInfo, Metric
 from nearfield.errors import CorruptionError, FormatVersionError
@@ -16,7 +16,15 @@ from nearfield.stores.local.files import CollectionFiles, sync_file, sync_folder
 if TYPE_CHECKING:
     from nearfield.stores.base import CollectionInfo
 
-__all__ = ["FORMAT_VERSION", "PAGE_SIZE_BYTES", "Birth", "create_file", "read_birth", "read_state"]
+__all__ = [
+    "FORMAT_VERSION",
+    "PAGE_SIZE_BYTES",
+    "Birth",
+    "State",
+    "create_file",
+    "read_birth",
+    "read_state",
+]
 
 APPLICATION_ID = 0x4E464C44  # "NFLD"
 FORMAT_VERSION = 1
@@ -31,7 +39,9 @@ CREATE TABLE state (
     metric        TEXT    NOT NULL,
     checksum      INTEGER NOT NULL, -- of the columns above, which never change
     sequence      INTEGER NOT NULL, -- of the last write
-    documents     INTEGER NOT NULL  -- how many there are, to notice rows that vanished
+    documents     INTEGER NOT NULL, -- how many there are, to notice rows that vanished
+    generation    INTEGER NOT NULL, -- of the manifest: which segments there are
+    target        TEXT    NOT NULL  -- the recall to hold, as JSON
 );
 
 -- Text comes last, so that reading the other columns never walks its overflow pages.
@@ -53,7 +63,18 @@ CREATE TABLE vectors (
     vector   BLOB    NOT NULL
 );
 
--- Tells other processes which slots to forget; only the newest rows are kept.
+-- The manifest. A segment holds all rows from one slot to another that were live when it was built;
+-- what it says can be thrown away, as the rows themselves are above.
+CREATE TABLE segments (
+    segment_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    first_slot INTEGER NOT NULL,
+    last_slot  INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL, -- of the other columns
+    record     TEXT    NOT NULL  -- files, their checksums and what was measured, as JSON
+);
+
+-- Tells other processes which slots to forget. The newest rows are kept, and those of slots that a
+-- segment still holds.
 CREATE TABLE tombstones (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     slot     INTEGER NOT NULL
@@ -94,6 +115,20 @@ class Birth:
     metric: Metric
 
 
+class State(NamedTuple):
+    """What the last write left.
+
+    Attributes:
+        sequence: Its number.
+        documents: How many documents there are.
+        generation: The number of the last change to the manifest of segments.
+    """
+
+    sequence: int
+    documents: int
+    generation: int
+
+
 def create_file(files: CollectionFiles, info: CollectionInfo, *, collection_id: str) -> None:
     """Lay out an empty collection in a new folder; it is on the disk when this returns."""
     birth = collection_id, json.dumps(info.embedding.to_dict()), info.metric.value
@@ -103,7 +138,7 @@ def create_file(files: CollectionFiles, info: CollectionInfo, *, collection_id: 
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")
         connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
         connection.execute(
-            "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0)",
+            "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 0, '{}')",
             (*birth, _birth_checksum(*birth)),
         )
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -143,16 +178,15 @@ def read_birth(connection: sqlite3.Connection, path: str) -> Birth:
     return birth
 
 
-def read_state(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the number of the last write, and how many documents there are after it."""
-    row = connection.execute("SELECT sequence, documents FROM state").fetchone()
+def read_state(connection: sqlite3.Connection) -> State:
+    """Return what the last write left."""
+    row = connection.execute("SELECT sequence, documents, generation FROM state").fetchone()
     if row is None or not all(isinstance(value, int) and value >= 0 for value in row):
         raise CorruptionError(
             f"the record of the last write is damaged ({row}); run `nearfield repair`, or restore "
             "a backup"
         )
-    sequence, documents = row
-    return sequence, documents
+    return State(*row)
 
 
 def _damaged_birth(path: str, detail: str) -> CorruptionError:

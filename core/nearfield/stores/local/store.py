@@ -1,10 +1,9 @@
-"""The embedded store: documents in SQLite, searched exactly."""
+"""The embedded store: documents in SQLite, vectors in a memtable and in sealed segments."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import CorruptionError, InvalidInputError
 from nearfield.filters import fields
-from nearfield.ranking import fusion_depth, reciprocal_rank_fusion, relevance
+from nearfield.ranking import fusion_depth, reciprocal_rank_fusion
 from nearfield.stores.base import Capabilities, CollectionInfo, Include, SearchRequest
-from nearfield.stores.local import flat, inspection, maintenance
+from nearfield.stores.local import inspection, repairs, tombstones
+from nearfield.stores.local.background import Maintenance
+from nearfield.stores.local.compaction import Compaction, Policy
+from nearfield.stores.local.hits import Ranked, best_in_order, fetch_hits, read_documents
 from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_texts
-from nearfield.stores.local.memtable import Memtable, Snapshot
 from nearfield.stores.local.rows import (
     INSERT_DOCUMENT,
     INSERT_VECTOR,
@@ -26,13 +27,13 @@ from nearfield.stores.local.rows import (
     decode_metadata,
     encode_document,
     encode_vector,
-    fetch_ids,
-    fetch_vectors,
     refuse_missing,
     select_in,
     verify_head,
 )
 from nearfield.stores.local.schema import read_state
+from nearfield.stores.local.segment_files import DamagedSegmentError
+from nearfield.stores.local.snapshots import Snapshot, Snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,15 +50,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStore"]
 
-_TOMBSTONES_KEPT = 100_000
-"""A process that slept through more deletions than this reads the collection anew."""
-
 _CAPABILITIES = Capabilities(
     modes=frozenset(SearchMode), atomic_writes=True, read_your_writes=True, backup=True
 )
-
-Ranked = list[tuple[int, float]]
-"""Slots and scores, best first, with all that tie with the last."""
 
 
 class LocalStore:
@@ -66,11 +61,20 @@ class LocalStore:
     A search is one read transaction: vectors, filters, keywords and documents are of one moment.
     """
 
-    def __init__(self, info: CollectionInfo, folder: DatabaseFolder, pool: ConnectionPool) -> None:
+    def __init__(
+        self,
+        info: CollectionInfo,
+        folder: DatabaseFolder,
+        pool: ConnectionPool,
+        policy: Policy | None = None,
+    ) -> None:
         self._info = info
         self._folder = folder
         self._pool = pool
-        self._memtable = Memtable(info.embedding.dimension)
+        files = folder.collection(info.name)
+        self._snapshots = Snapshots(info, files)
+        compaction = Compaction(info, pool, files, policy or Policy())
+        self._maintenance = Maintenance(compaction, pool, files, self._snapshots)
 
     @property
     def info(self) -> CollectionInfo:
@@ -84,7 +88,8 @@ class LocalStore:
 
     def upsert(self, documents: Sequence[Document], *, replace: Filter | None = None) -> None:
         """Write documents in one transaction; see :class:`~nearfield.stores.base.Store`."""
-        reached = self._memtable.sequence
+        self._maintenance.before_write()
+        reached = self._snapshots.sequence
         with self._pool.writing() as connection:
             slots = _slots_of(connection, [document.id for document in documents])
             if replace is not None:
@@ -109,10 +114,12 @@ class LocalStore:
                 ],
             )
             index_slots(connection, last)
+            unsealed = _unsealed_at_most(connection, last + len(documents))
+        self._maintenance.after_write(unsealed)
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
         """Delete in one transaction; see :class:`~nearfield.stores.base.Store`."""
-        reached = self._memtable.sequence
+        reached = self._snapshots.sequence
         with self._pool.writing() as connection:
             slots = _slots_of(connection, ids or ())
             if where is not None:
@@ -128,16 +135,26 @@ class LocalStore:
             rows = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE id IN", ids))
             _refuse_strangers(rows, ids)
             found = {
-                document.id: document for document in self._documents(connection, rows, include)
+                document.id: document
+                for document in read_documents(
+                    connection, rows, include, self._info.embedding.dimension
+                )
             }
         return [found.get(identifier) for identifier in ids]
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
-        """Answer each query exactly; see :class:`~nearfield.stores.base.Store`."""
+        """Answer each query; see :class:`~nearfield.stores.base.Store`."""
+        while True:
+            try:
+                return self._search(request)
+            except DamagedSegmentError as error:  # the database has the rows
+                self._snapshots.discard(error.segment_id)
+
+    def _search(self, request: SearchRequest) -> list[list[Hit]]:
         if request.mode is SearchMode.KEYWORD and request.where is None:
             with self._pool.reading() as connection:  # needs nothing that is kept in memory
                 rankings = _by_keyword(connection, request, request.k, None)
-                return [self._hits(connection, ranked, request) for ranked in rankings]
+                return fetch_hits(connection, rankings, request, self._info)
         with self._view(request.where) as (connection, snapshot):
             if request.mode is SearchMode.VECTOR:
                 rankings = self._by_vector(snapshot, request, request.k)
@@ -146,30 +163,30 @@ class LocalStore:
                 rankings = _by_keyword(connection, request, request.k, allowed)
             else:
                 rankings = self._by_both(connection, snapshot, request)
-            return [self._hits(connection, ranked, request) for ranked in rankings]
+            return fetch_hits(connection, rankings, request, self._info)
 
     def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
         """Iterate over one moment's documents; see :class:`~nearfield.stores.base.Store`."""
         with self._pool.reading() as connection:
-            _, documents = read_state(connection)
+            documents = read_state(connection).documents
             cursor = connection.execute(f"{SELECT_DOCUMENTS} ORDER BY slot")
             while rows := cursor.fetchmany(256):
                 documents -= len(rows)
                 if where is not None:
                     rows = [row for row in rows if _matches(row, where)]
-                yield from self._documents(connection, rows, include)
+                yield from read_documents(connection, rows, include, self._info.embedding.dimension)
             _refuse_lost(documents)
 
     def count(self, *, where: Filter | None = None) -> int:
         """Count documents; see :class:`~nearfield.stores.base.Store`."""
         if where is None:
             with self._pool.reading() as connection:
-                _, documents = read_state(connection)
+                documents = read_state(connection).documents
                 total: int = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
                 _refuse_lost(documents - total)
                 return total
         with self._view(where) as (_, snapshot):
-            return len(snapshot.matching_slots(where))
+            return snapshot.count(where)
 
     def stats(self) -> dict[str, Any]:
         """Return figures on size and state."""
@@ -192,16 +209,21 @@ class LocalStore:
 
     def repair(self) -> RepairReport:
         """Set damage aside and rebuild the rest; see :class:`~nearfield.stores.base.Checkable`."""
-        report = maintenance.repair(self._pool, self._folder, self._info)
-        self._memtable = Memtable(self._info.embedding.dimension)  # the file may be another one
+        report = repairs.repair(self._pool, self._folder, self._info)
+        self._snapshots.forget()  # the file may be another one
         return report
 
     def backup(self, destination: Path) -> None:
         """Copy the collection, as of one moment, into a new database folder."""
-        maintenance.backup(self._pool, self._info.name, destination)
+        repairs.backup(self._pool, self._info.name, destination)
+
+    def maintain(self) -> int:
+        """Build all segments that are due; see :class:`~nearfield.stores.base.Tunable`."""
+        return self._maintenance.run()
 
     def close(self) -> None:
-        """Close every connection. Idempotent."""
+        """Give up what is under way in the background, and close every connection. Idempotent."""
+        self._maintenance.close()
         self._pool.close()
 
     @contextlib.contextmanager
@@ -209,10 +231,11 @@ class LocalStore:
         """Lend a read transaction and the snapshot of exactly what it sees."""
         paths = frozenset[str]() if where is None else fields(where)
         while True:
-            reached = self._memtable.sequence
+            reached = self._snapshots.sequence
             with self._pool.reading() as connection:
-                snapshot = self._memtable.at(connection, paths, reached=reached)
+                snapshot = self._snapshots.at(connection, paths, reached=reached)
                 if snapshot is not None:
+                    self._maintenance.after_look(snapshot)
                     yield connection, snapshot
                     return
 
@@ -220,7 +243,7 @@ class LocalStore:
         self, connection: sqlite3.Connection, where: Filter, reached: int
     ) -> list[int]:
         """Find the slots that match, inside a write transaction that has not written yet."""
-        snapshot = self._memtable.at(connection, fields(where), reached=reached)
+        snapshot = self._snapshots.at(connection, fields(where), reached=reached)
         if snapshot is None:  # no one can be ahead of the transaction that holds the write lock
             raise CorruptionError("the number of the last write went back; open it again")
         slots: list[int] = snapshot.matching_slots(where).tolist()
@@ -228,19 +251,11 @@ class LocalStore:
 
     def _by_vector(self, snapshot: Snapshot, request: SearchRequest, k: int) -> list[Ranked]:
         queries = _required(request.vectors, "vectors", request.mode)
-        search = flat.top_k_many if len(queries) > 1 else flat.top_k_one
-        found = search(
-            snapshot.vectors,
-            snapshot.norms,
-            queries,
-            k,
-            metric=self._info.metric,
-            positions=snapshot.positions(request.where),
-        )
-        return [
-            list(zip(snapshot.slots[rows].tolist(), scores.tolist(), strict=True))
-            for rows, scores in found
+        found = [
+            part.search(queries, k, metric=self._info.metric, where=request.where)
+            for part in snapshot.parts
         ]
+        return [_merged(rankings, k) for rankings in zip(*found, strict=True)]
 
     def _by_both(
         self, connection: sqlite3.Connection, snapshot: Snapshot, request: SearchRequest
@@ -251,41 +266,10 @@ class LocalStore:
         by_keyword = _by_keyword(connection, request, depth, allowed)
         fused = []
         for lists in zip(by_vector, by_keyword, strict=True):
-            rankings = [_in_order(connection, ranked, depth) for ranked in lists]
+            rankings = [best_in_order(connection, ranked, depth) for ranked in lists]
             scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
             fused.append(list(scores.items()))
         return fused
-
-    def _hits(
-        self, connection: sqlite3.Connection, ranked: Ranked, request: SearchRequest
-    ) -> list[Hit]:
-        """Order ties by id, cut, and fetch the documents."""
-        if request.min_score is not None:
-            ranked = [(slot, score) for slot, score in ranked if score >= request.min_score]
-        if len(ranked) > request.k:
-            ranked = _in_order(connection, ranked, request.k)
-        scores = dict(ranked)
-        rows = list(select_in(connection, f"{SELECT_DOCUMENTS} WHERE slot IN", list(scores)))
-        refuse_missing(scores, {row[0] for row in rows}, "the document")
-        ordered = sorted(rows, key=lambda row: (-scores[row[0]], row[1]))
-        documents = self._documents(connection, ordered, request.include)
-        metric = self._info.metric
-        return [
-            Hit(document, score, rank, relevance(score, request.mode, metric))
-            for rank, (document, score) in enumerate(
-                zip(documents, (scores[row[0]] for row in ordered), strict=True), start=1
-            )
-        ]
-
-    def _documents(
-        self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], include: Include
-    ) -> list[Document]:
-        if not include.embedding:
-            return [decode_document(row, include) for row in rows]
-        vectors = fetch_vectors(
-            connection, [row[0] for row in rows], self._info.embedding.dimension
-        )
-        return [decode_document(row, include, vectors[row[0]]) for row in rows]
 
 
 def _by_keyword(
@@ -293,6 +277,19 @@ def _by_keyword(
 ) -> list[Ranked]:
     texts = _required(request.texts, "texts", request.mode)
     return [keyword_top_k(connection, text, k, allowed) for text in texts]
+
+
+def _merged(rankings: Sequence[tuple[IntArray, NDArray[np.float64]]], k: int) -> Ranked:
+    """Join what was found in the parts: the k best and all that tie with the last."""
+    ranked = [
+        pair
+        for slots, scores in rankings
+        for pair in zip(slots.tolist(), scores.tolist(), strict=True)
+    ]
+    if len(rankings) > 1 and len(ranked) > k:
+        kth = nlargest(k, (score for _, score in ranked))[-1]
+        ranked = [pair for pair in ranked if pair[1] >= kth]
+    return ranked
 
 
 def _required(value: Any, name: str, mode: SearchMode) -> Any:
@@ -305,16 +302,6 @@ def _embedding_of(document: Document) -> NDArray[np.float32]:
     if document.embedding is None:
         raise InvalidInputError(f"document {document.id!r} has no embedding to store")
     return document.embedding
-
-
-def _in_order(connection: sqlite3.Connection, ranked: Ranked, k: int) -> Ranked:
-    """Return the k best, best first; ids are fetched for ties alone."""
-    if len(ranked) > k:
-        kth = nlargest(k, (score for _, score in ranked))[-1]
-        ranked = [pair for pair in ranked if pair[1] >= kth]
-    times = Counter(score for _, score in ranked)
-    ids = fetch_ids(connection, [slot for slot, score in ranked if times[score] > 1])
-    return sorted(ranked, key=lambda pair: (-pair[1], ids.get(pair[0], "")))[:k]
 
 
 def _matches(row: tuple[Any, ...], where: Filter) -> bool:
@@ -351,11 +338,19 @@ def _refuse_strangers(rows: Sequence[tuple[Any, ...]], ids: Sequence[str]) -> No
 
 def _next_sequence(connection: sqlite3.Connection, added: int) -> int:
     """Count the write that is under way, and the documents it adds; return its number."""
-    sequence, documents = read_state(connection)
+    sequence, documents, _ = read_state(connection)
     connection.execute(
         "UPDATE state SET sequence = ?, documents = ?", (sequence + 1, documents + added)
     )
     return sequence + 1
+
+
+def _unsealed_at_most(connection: sqlite3.Connection, last_slot: int) -> int:
+    """Return how many documents no segment holds, or somewhat more."""
+    sealed: int = connection.execute("SELECT coalesce(max(last_slot), 0) FROM segments").fetchone()[
+        0
+    ]
+    return min(last_slot - sealed, read_state(connection).documents)
 
 
 def _last_slot(connection: sqlite3.Connection) -> int:
@@ -382,8 +377,4 @@ def _delete_slots(connection: sqlite3.Connection, slots: set[int]) -> None:
     rows = [(slot,) for slot in sorted(slots)]
     connection.executemany("DELETE FROM documents WHERE slot = ?", rows)
     connection.executemany("DELETE FROM vectors WHERE slot = ?", rows)
-    connection.executemany("INSERT INTO tombstones (slot) VALUES (?)", rows)
-    connection.execute(
-        "DELETE FROM tombstones WHERE position <= (SELECT max(position) FROM tombstones) - ?",
-        (_TOMBSTONES_KEPT,),
-    )
+    tombstones.bury(connection, sorted(slots))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nearfield.errors import CollectionExistsError, CorruptionError, ReadOnlyError
 from nearfield.stores.base import RepairReport
-from nearfield.stores.local import schema
+from nearfield.stores.local import manifest, schema
 from nearfield.stores.local.connections import opened
 from nearfield.stores.local.files import DatabaseFolder, sync_file, sync_folder
 from nearfield.stores.local.inspection import SELECT_ROWS, row_problem, structure_problems
@@ -100,6 +100,9 @@ def _quarantine(pool: ConnectionPool, dimension: int) -> tuple[list[str], list[s
         deleted = connection.execute(f"DELETE {orphans}").rowcount
         mend_records(connection)
         rebuild_index(connection)
+        manifest.replace_segments(
+            connection, 0, manifest.LAST_SLOT, []
+        )  # they may hold what was set aside
     actions = ["rebuilt the keyword index"]
     if problems:
         actions.insert(0, f"moved {len(problems)} damaged documents to the table quarantine")

@@ -1,0 +1,212 @@
+"""Background maintenance: one process at a time builds segments, and nobody waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nearfield.errors import ClosedError, NearfieldError, ReadOnlyError, StoreBusyError
+from nearfield.stores.local.connections import translated_errors
+from nearfield.stores.local.forks import FORKS
+
+if TYPE_CHECKING:
+    from nearfield.stores.local.compaction import Compaction
+    from nearfield.stores.local.connections import ConnectionPool
+    from nearfield.stores.local.files import CollectionFiles
+    from nearfield.stores.local.snapshots import Snapshot, Snapshots
+
+__all__ = ["Maintenance"]
+
+_LOG = logging.getLogger("nearfield.maintenance")
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_LOOK_AGAIN_S = 0.05
+
+
+class _AbandonedError(Exception):
+    """The collection was closed, or the process is ending."""
+
+
+class Maintenance:
+    """Runs a collection's compaction on a thread of its own while there is something to do.
+
+    The lease keeps processes from doing the same work twice. It does not keep the collection right:
+    that is the manifest's transaction, which refuses what another process overtook.
+    """
+
+    def __init__(
+        self,
+        compaction: Compaction,
+        pool: ConnectionPool,
+        files: CollectionFiles,
+        snapshots: Snapshots,
+    ) -> None:
+        self._compaction = compaction
+        self._policy = compaction.policy
+        self._pool = pool
+        self._files = files
+        self._snapshots = snapshots
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._unsealed = 0
+        self._resume_at = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+        self.last_error: str | None = None
+        FORKS.add(self)
+
+    @property
+    def running(self) -> bool:
+        """Whether this process is at it."""
+        return self._thread is not None
+
+    def after_write(self, unsealed: int) -> None:
+        """Take note of how many rows, at most, no segment holds."""
+        self._unsealed = unsealed
+        if unsealed >= self._policy.seal_rows:
+            self._wake(settle=False)
+
+    def after_look(self, snapshot: Snapshot) -> None:
+        """Have a long memtable sealed, and a shorter one when no one writes."""
+        if snapshot.unsealed >= self._policy.seal_rows or self._snapshots.unusable:
+            self._wake(settle=False)
+        elif (
+            snapshot.unsealed >= self._policy.quiet_seal_rows
+            and self._snapshots.quiet_s() > self._policy.quiet_s
+        ):
+            self._wake(settle=True)
+
+    def before_write(self) -> None:
+        """Hold a write back while far too many rows wait to be sealed.
+
+        Raises:
+            StoreBusyError: Nobody sealed them in time.
+        """
+        if self._unsealed <= self._policy.most_unsealed:
+            return
+        deadline = time.monotonic() + self._pool.timeout_s
+        while self._compaction.next_task(frozenset(), settle=False) is not None:
+            self._wake(settle=False)
+            if time.monotonic() > deadline:
+                raise StoreBusyError(
+                    f"more than {self._policy.most_unsealed:,} documents wait to be indexed, and "
+                    f"no process did so within {self._pool.timeout_s} s; call maintain(), or try "
+                    "again"
+                )
+            time.sleep(_LOOK_AGAIN_S)
+        self._unsealed = 0
+
+    def run(self) -> int:
+        """Do all there is to do on this thread; return how many segments were built.
+
+        Raises:
+            StoreBusyError: Another process was at it for longer than the timeout.
+            ReadOnlyError: The collection was opened with ``read_only=True``.
+        """
+        if self._pool.read_only:
+            raise ReadOnlyError(
+                f"{self._pool.path} was opened with read_only=True; open it without to build "
+                "its segments"
+            )
+        with self._lease(self._pool.timeout_s) as held:
+            if not held:
+                raise StoreBusyError(
+                    f"another process was building segments in {self._files.folder} for more than "
+                    f"{self._pool.timeout_s} s; try again, or wait for it to finish"
+                )
+            return self._do_all(settle=True)
+
+    def close(self) -> None:
+        """Give up what is under way and wait until it has. Idempotent."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def before_fork(self) -> None:
+        """Hold the lock, so that the child gets it in a known state."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the thread, which is the parent's."""
+        self._lock = threading.Lock()
+        self._thread = None
+
+    def _wake(self, *, settle: bool) -> None:
+        """See to what is due on a thread of its own, unless one is at it; return at once."""
+        if self._thread is not None or time.monotonic() < self._resume_at:
+            return
+        if not self._policy.automatic or self._pool.read_only:
+            return
+        with self._lock:
+            if self._thread is None and not self._closed:
+                # Not a daemon: a process must not end in the middle of a call to FAISS.
+                self._thread = threading.Thread(
+                    target=self._work, args=(settle,), name="nearfield-maintenance", daemon=False
+                )
+                self._thread.start()
+
+    def _work(self, settle: bool) -> None:  # noqa: FBT001 - a thread's argument
+        try:
+            with self._lease(0.0) as held:
+                built = self._do_all(settle=settle) if held else 0
+            self._pause_s = _FIRST_PAUSE_S
+            self.last_error = None
+            if not built:
+                self._resume_at = time.monotonic() + _FIRST_PAUSE_S
+        except (_AbandonedError, ClosedError):
+            pass
+        except NearfieldError as error:
+            self._put_off(error)
+        except Exception as error:  # noqa: BLE001 - a search must not suffer from it
+            self._put_off(error)
+        finally:
+            with self._lock:
+                self._thread = None
+
+    def _put_off(self, error: Exception) -> None:
+        """Try again later; until then the rows are searched where they are."""
+        self.last_error = f"{type(error).__name__}: {error}"
+        self._resume_at = time.monotonic() + self._pause_s
+        self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s)
+        _LOG.warning("segments could not be built, next try in %.0f s: %s", self._pause_s, error)
+
+    def _do_all(self, *, settle: bool) -> int:
+        with translated_errors(self._files.folder):
+            self._compaction.sweep()
+            built = 0
+            while task := self._compaction.next_task(self._snapshots.unusable, settle=settle):
+                self._checkpoint()
+                built += self._compaction.run(task, self._checkpoint)
+            if built:
+                self._compaction.sweep()
+        return built
+
+    def _checkpoint(self) -> None:
+        # An open collection must not keep the process from ending.
+        if self._closed or not threading.main_thread().is_alive():
+            raise _AbandonedError
+
+    @contextmanager
+    def _lease(self, timeout_s: float) -> Iterator[bool]:
+        import filelock
+
+        lock = filelock.FileLock(self._files.lease)
+        try:
+            lock.acquire(timeout=timeout_s)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()

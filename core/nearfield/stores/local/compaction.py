@@ -1,0 +1,293 @@
+"""Which segment to build next, and how one is built: rows come from the database, always."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nearfield.stores.local import manifest, tombstones, tuning
+from nearfield.stores.local.indexes import CodeIndex
+from nearfield.stores.local.memtable import read_vectors
+from nearfield.stores.local.schema import read_state
+from nearfield.stores.local.segment_files import CODES, SegmentWriter
+from nearfield.stores.local.segments import SegmentRecord
+
+if TYPE_CHECKING:
+    from nearfield.stores.base import CollectionInfo
+    from nearfield.stores.local.connections import ConnectionPool
+    from nearfield.stores.local.files import CollectionFiles
+
+__all__ = ["Compaction", "Policy", "Task"]
+
+_READ_ROWS = 4096
+"""Read in one transaction: short enough that SQLite's log can be started anew."""
+_SETTLED_RATIO = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When segments are built.
+
+    Attributes:
+        index_rows: A collection of fewer rows has no segments: all of it is searched exactly.
+        seal_rows: So many rows in the memtable make a segment.
+        quiet_seal_rows: So many are enough when no one writes.
+        fan_in: So many segments of like size are merged.
+        dead_share: A segment with more dead rows than this share is built anew.
+        most_unsealed: Writes wait while the memtable is longer.
+        quiet_s: No one writes when no one did for so long.
+        automatic: Whether this is seen to in the background.
+    """
+
+    index_rows: int = 20_000
+    seal_rows: int = 16_384
+    quiet_seal_rows: int = 1_024
+    fan_in: int = 4
+    dead_share: float = 0.25
+    most_unsealed: int = 200_000
+    quiet_s: float = 2.0
+    automatic: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A segment to build.
+
+    Attributes:
+        first_slot: From this slot …
+        last_slot: … to this one.
+        reason: Why, in a word or two.
+    """
+
+    first_slot: int
+    last_slot: int
+    reason: str
+
+
+class Compaction:
+    """Builds the segments of one collection.
+
+    Args:
+        info: The collection.
+        pool: Its database.
+        files: Its files.
+        policy: When to build.
+    """
+
+    def __init__(
+        self,
+        info: CollectionInfo,
+        pool: ConnectionPool,
+        files: CollectionFiles,
+        policy: Policy,
+    ) -> None:
+        self._info = info
+        self._pool = pool
+        self._files = files
+        self.policy = policy
+
+    def next_task(self, unusable: frozenset[int], *, settle: bool) -> Task | None:
+        """Return what to build next, None when nothing is worth it.
+
+        Args:
+            unusable: Segments whose files are of no use.
+            settle: Whether to leave as few segments and unsealed rows as is worthwhile, as after a
+                bulk load, rather than to keep up with one.
+        """
+        policy = self.policy
+        with self._pool.reading() as connection:
+            records = manifest.read_segments(connection)
+            sealed, unsealed, newest = _extents(connection, records)
+            gap = _first_gap(connection, sealed)
+        for record in records:
+            if record.segment_id in unusable:
+                return Task(record.first_slot, record.last_slot, "rebuild")
+        if unsealed + sum(extent.live for extent in sealed) < policy.index_rows:
+            return None
+        if gap is not None:
+            return Task(*gap, "rebuild")
+        if unsealed >= (policy.quiet_seal_rows if settle else policy.seal_rows):
+            merged = _suffix_to_merge(sealed, unsealed, policy, settle=settle)
+            start = sealed[-1].last + 1 if sealed else 1
+            first = merged[0].first if merged else start
+            return Task(first, newest, "merge" if merged else "seal")
+        for extent, record in zip(sealed, records, strict=True):
+            if record.rows - extent.live > policy.dead_share * record.rows:
+                return Task(extent.first, extent.last, "drop dead rows")
+        if settle and len(sealed) > 1:
+            merged = _suffix_to_merge(sealed[:-1], sealed[-1].live, policy, settle=True)
+            if merged:
+                return Task(merged[0].first, sealed[-1].last, "merge")
+        return None
+
+    def run(self, task: Task, checkpoint: Callable[[], None]) -> bool:
+        """Build a segment and enter it into the manifest.
+
+        Args:
+            task: What to build.
+            checkpoint: Called between steps; may raise to give up.
+
+        Returns:
+            Whether it was entered; False if another process changed the same range meanwhile.
+        """
+        with self._pool.reading() as connection:
+            before = _overlapping(manifest.read_segments(connection), task)
+            tombstone = tombstones.newest_tombstone(connection)
+        writer = SegmentWriter(
+            self._files.segments / f".{uuid.uuid4().hex}.tmp", self._info.embedding.dimension
+        )
+        try:
+            self._copy_rows(writer, task, checkpoint)
+            record = self._index(writer, task, checkpoint)
+            if record is not None:
+                writer.move(self._files.segments / record.folder)
+        finally:
+            writer.discard()
+        with self._pool.writing() as connection:
+            if _overlapping(manifest.read_segments(connection), task) != before:
+                return False
+            manifest.replace_segments(
+                connection, task.first_slot, task.last_slot, [record] if record else []
+            )
+            tombstones.forget_in(connection, task.first_slot, task.last_slot, tombstone)
+        return True
+
+    def sweep(self) -> None:
+        """Throw away folders that the manifest does not name; only while the lease is held."""
+        with self._pool.reading() as connection:
+            known = {record.folder for record in manifest.read_segments(connection)}
+        if not self._files.segments.is_dir():
+            return
+        for entry in self._files.segments.iterdir():
+            if entry.name not in known:
+                shutil.rmtree(entry, ignore_errors=True)
+
+    def _copy_rows(self, writer: SegmentWriter, task: Task, checkpoint: Callable[[], None]) -> None:
+        """Copy live rows in short transactions; what is deleted meanwhile leaves a tombstone."""
+        dimension = self._info.embedding.dimension
+        next_slot = task.first_slot
+        while next_slot <= task.last_slot:
+            checkpoint()
+            with self._pool.reading() as connection:
+                batches = list(
+                    read_vectors(connection, next_slot, task.last_slot, dimension, _READ_ROWS)
+                )
+            for slots, vectors in batches:
+                writer.append(slots, vectors)
+            if not batches:
+                break
+            next_slot = int(batches[-1][0][-1]) + 1
+
+    def _index(
+        self, writer: SegmentWriter, task: Task, checkpoint: Callable[[], None]
+    ) -> SegmentRecord | None:
+        """Index what was copied, and measure the index."""
+        files = writer.finish_rows()
+        if not writer.rows:
+            return None
+        dimension, metric = self._info.embedding.dimension, self._info.metric
+        vectors, norms = writer.vectors(), writer.norms()
+        codes = CodeIndex.build(
+            lambda start, end: vectors[start:end],
+            writer.rows,
+            dimension=dimension,
+            metric=metric,
+            lists=_lists_for(writer.rows),
+            code_dims=2,
+            checkpoint=checkpoint,
+        )
+        files[CODES] = writer.write(CODES, codes.to_bytes().data)
+        sample = tuning.draw_sample(vectors, norms, metric, checkpoint=checkpoint)
+        exact_us, rerank_us = tuning.measure_exact(vectors, norms, metric, sample.queries)
+        front, scan_us = tuning.measure_codes(codes, sample, rerank_us, checkpoint=checkpoint)
+        return SegmentRecord(
+            segment_id=0,
+            first_slot=task.first_slot,
+            last_slot=task.last_slot,
+            folder=uuid.uuid4().hex,
+            rows=writer.rows,
+            files=files,
+            front=tuple(front),
+            exact_us_per_row=exact_us,
+            scan_us=scan_us,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    first: int
+    last: int
+    live: int
+
+
+def _lists_for(rows: int) -> int:
+    return 1
+
+
+def _extents(
+    connection: sqlite3.Connection, records: Sequence[SegmentRecord]
+) -> tuple[list[_Extent], int, int]:
+    """Return the segments with their live rows, the unsealed rows, and the newest slot."""
+    documents = read_state(connection).documents
+    newest = connection.execute(
+        "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'documents'), 0)"
+    ).fetchone()[0]
+    extents = []
+    for record in records:
+        dead = tombstones.count_in(connection, record.first_slot, record.last_slot)
+        extents.append(_Extent(record.first_slot, record.last_slot, max(0, record.rows - dead)))
+    unsealed = documents - sum(extent.live for extent in extents)
+    return extents, max(0, unsealed), newest
+
+
+def _first_gap(
+    connection: sqlite3.Connection, extents: Sequence[_Extent]
+) -> tuple[int, int] | None:
+    """Return slots before the last segment that hold rows and are in no segment."""
+    start = 1
+    for extent in extents:
+        gap = (start, extent.first - 1)
+        rows = connection.execute("SELECT 1 FROM vectors WHERE slot BETWEEN ? AND ? LIMIT 1", gap)
+        if rows.fetchone():
+            return gap
+        start = extent.last + 1
+    return None
+
+
+def _suffix_to_merge(
+    extents: Sequence[_Extent], rows: int, policy: Policy, *, settle: bool
+) -> list[_Extent]:
+    """Return the newest segments that are worth merging with so many newer rows.
+
+    While writes come in, so many segments of like size become one, so that a row is copied about
+    log(n) times. To settle, no segment is left that is not much larger than all newer ones.
+    """
+    merged: list[_Extent] = []
+    older = list(extents)
+    while older:
+        if settle:
+            taken = 1 if older[-1].live < _SETTLED_RATIO * rows else 0
+        else:
+            limit = policy.fan_in * max(rows, policy.seal_rows)
+            taken = 0
+            while taken < len(older) and older[-1 - taken].live < limit:
+                taken += 1
+            taken = taken if taken + 1 >= policy.fan_in else 0
+        if not taken:
+            break
+        merged = [*older[-taken:], *merged]
+        rows += sum(extent.live for extent in older[-taken:])
+        older = older[:-taken]
+    return merged
+
+
+def _overlapping(records: Sequence[SegmentRecord], task: Task) -> set[int]:
+    return {
+        record.segment_id
+        for record in records
+        if record.last_slot >= task.first_slot and record.first_slot <= task.last_slot
+    }

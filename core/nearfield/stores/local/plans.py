@@ -1,0 +1,79 @@
+"""Plans: how a segment can be searched, what that was measured to cost, and which one to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["DEFAULT_TARGET", "OperatingPoint", "PlanKind", "Target", "cheapest", "pareto_front"]
+
+
+class PlanKind(StrEnum):
+    """What finds the candidates."""
+
+    SCAN = "scan"
+    """Every code is compared."""
+    LISTS = "lists"
+    """The codes in the nearest lists are compared."""
+    GRAPH = "graph"
+    """A graph over 8-bit codes is walked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the owner of a collection asks of its searches.
+
+    Attributes:
+        recall: The mean recall@k to hold, from 0 to 1; 1 compares every vector.
+        latency_ms: The most CPU milliseconds a query may take, or None.
+        memory_bytes: The most memory that indexes may take, or None.
+    """
+
+    recall: float = 0.99
+    latency_ms: float | None = None
+    memory_bytes: int | None = None
+
+
+DEFAULT_TARGET = Target()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One setting of an index, and what was measured with it.
+
+    Attributes:
+        kind: What finds the candidates.
+        depth: Lists to look into, or how far to walk a graph (``nprobe``, ``efSearch``).
+        candidates: How many of the candidates are compared by their true vectors, for k = 10.
+        recall: Mean recall@10 over the sampled queries.
+        recall_low: The lower end of its 95 % interval.
+        recall_p5: The 5th percentile over queries.
+        cost_us: CPU microseconds per query, reranking included.
+    """
+
+    kind: PlanKind
+    depth: int
+    candidates: int
+    recall: float
+    recall_low: float
+    recall_p5: float
+    cost_us: float
+
+
+def cheapest(points: Iterable[OperatingPoint], target: Target) -> OperatingPoint | None:
+    """Return the cheapest point whose recall is above the target for sure; None if none is."""
+    good = [point for point in points if target.recall < 1 and point.recall_low >= target.recall]
+    return min(good, key=lambda point: point.cost_us, default=None)
+
+
+def pareto_front(points: Iterable[OperatingPoint]) -> list[OperatingPoint]:
+    """Keep, of each kind, the points that no other of the kind beats in both recall and cost."""
+    front: list[OperatingPoint] = []
+    for point in sorted(points, key=lambda point: (point.cost_us, -point.recall_low)):
+        beaten = any(
+            other.kind is point.kind and other.recall_low >= point.recall_low for other in front
+        )
+        if not beaten:
+            front.append(point)
+    return front

@@ -1,0 +1,210 @@
+"""The files of a sealed segment: how they are written, and verified when they are opened."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nearfield.errors import CorruptionError
+from nearfield.stores.local.files import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float32]
+
+__all__ = [
+    "BLOCKS",
+    "BLOCK_ROWS",
+    "CODES",
+    "GRAPH",
+    "NORMS",
+    "SLOTS",
+    "VECTORS",
+    "DamagedSegmentError",
+    "FileSeal",
+    "SegmentWriter",
+    "map_vectors",
+    "read_array",
+    "read_sealed",
+]
+
+SLOTS = "slots.npy"
+NORMS = "norms.npy"
+BLOCKS = "blocks.npy"
+VECTORS = "vectors.npy"
+CODES = "codes.faiss"
+GRAPH = "graph.faiss"
+
+BLOCK_ROWS = 64
+"""Vectors under one checksum. A search verifies the blocks that it touches for the first time."""
+_HEADER_BYTES = 128
+_SYNC_BYTES = 4 << 20
+"""Flushed to the disk at a time, so that no other file's flush waits long for this one's."""
+
+
+class DamagedSegmentError(CorruptionError):
+    """A segment's files are missing or not as they were written; the database has its rows.
+
+    Attributes:
+        segment_id: Which one.
+    """
+
+    def __init__(self, message: str, *, segment_id: int) -> None:
+        super().__init__(message)
+        self.segment_id = segment_id
+
+
+@dataclass(frozen=True, slots=True)
+class FileSeal:
+    """What a file was when it was written.
+
+    Attributes:
+        size_bytes: How long.
+        checksum: CRC-32 of all of it.
+    """
+
+    size_bytes: int
+    checksum: int
+
+
+class SegmentWriter:
+    """Writes a segment's files into a folder of its own, which no one reads before it is moved.
+
+    Args:
+        folder: Made here.
+        dimension: Of the vectors.
+    """
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        self.folder = folder
+        self.rows = 0
+        self._dimension = dimension
+        self._slots: list[NDArray[np.int64]] = []
+        self._norms: list[FloatArray] = []
+        self._blocks: list[int] = []
+        self._pending = np.empty((0, dimension), np.float32)
+        self._unsynced = 0
+        folder.mkdir(parents=True)
+        self._file = (folder / VECTORS).open("wb")
+        self._file.write(b"\0" * _HEADER_BYTES)
+
+    def append(self, slots: NDArray[np.int64], vectors: FloatArray) -> None:
+        """Add rows, by ascending slot."""
+        self._slots.append(slots)
+        self._norms.append(
+            np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)).astype(np.float32)
+        )
+        self.rows += len(slots)
+        pending = np.concatenate([self._pending, vectors])
+        whole = len(pending) // BLOCK_ROWS * BLOCK_ROWS
+        self._write_blocks(pending[:whole])
+        self._pending = pending[whole:]
+
+    def finish_rows(self) -> dict[str, FileSeal]:
+        """Write what is left of the rows; vectors can be mapped from now on."""
+        self._write_blocks(self._pending)
+        header = io.BytesIO()
+        shape = (self.rows, self._dimension)
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
+        if len(header.getvalue()) != _HEADER_BYTES:
+            raise CorruptionError(f"an array of shape {shape} has no header of the usual length")
+        self._file.seek(0)
+        self._file.write(header.getvalue())
+        self._close(self._file)
+        return {
+            SLOTS: self._write_array(SLOTS, np.concatenate([np.empty(0, np.int64), *self._slots])),
+            NORMS: self._write_array(NORMS, self.norms()),
+            BLOCKS: self._write_array(BLOCKS, np.array(self._blocks, np.uint32)),
+        }
+
+    def vectors(self) -> FloatArray:
+        """Map the finished vectors."""
+        return map_vectors(self.folder, self.rows, self._dimension)
+
+    def norms(self) -> FloatArray:
+        """Return the lengths of the vectors."""
+        return np.concatenate([np.empty(0, np.float32), *self._norms])
+
+    def write(self, name: str, data: memoryview) -> FileSeal:
+        """Write a whole file, flushed to the disk."""
+        view = data.cast("B")
+        with (self.folder / name).open("wb") as file:
+            for start in range(0, len(view), _SYNC_BYTES):
+                file.write(view[start : start + _SYNC_BYTES])
+                file.flush()
+                os.fsync(file.fileno())
+        return FileSeal(len(view), zlib.crc32(view))
+
+    def move(self, folder: Path) -> None:
+        """Put the complete segment in its place."""
+        sync_folder(self.folder)
+        self.folder.rename(folder)
+        sync_folder(folder.parent)
+
+    def discard(self) -> None:
+        """Throw away what was written, unless it was moved."""
+        self._file.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write_blocks(self, vectors: FloatArray) -> None:
+        for start in range(0, len(vectors), BLOCK_ROWS):
+            data = np.ascontiguousarray(vectors[start : start + BLOCK_ROWS], "<f4").data.cast("B")
+            self._blocks.append(zlib.crc32(data))
+            self._file.write(data)
+            self._unsynced += len(data)
+        if self._unsynced >= _SYNC_BYTES:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._unsynced = 0
+
+    def _write_array(self, name: str, array: NDArray[Any]) -> FileSeal:
+        data = io.BytesIO()
+        np.lib.format.write_array(data, array, allow_pickle=False)
+        return self.write(name, data.getbuffer())
+
+    def _close(self, file: io.BufferedWriter) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+
+
+def read_sealed(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> NDArray[np.uint8]:
+    """Read a file that is as it was written, or raise ``CorruptionError``."""
+    data = np.fromfile(folder / name, np.uint8)
+    seal = seals.get(name)
+    if seal is None or len(data) != seal.size_bytes or zlib.crc32(data.data) != seal.checksum:
+        raise CorruptionError(f"{folder / name} is not as it was written")
+    return data
+
+
+def read_array(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> NDArray[Any]:
+    """Read a sealed ``.npy`` file."""
+    data = io.BytesIO(read_sealed(folder, name, seals).tobytes())
+    array: NDArray[Any] = np.lib.format.read_array(data, allow_pickle=False)
+    return array
+
+
+def map_vectors(folder: Path, rows: int, dimension: int) -> FloatArray:
+    """Map the vectors; they are verified block by block, when they are used."""
+    path = folder / VECTORS
+    expected = _HEADER_BYTES + 4 * rows * dimension
+    if path.stat().st_size != expected:
+        raise CorruptionError(
+            f"{path} has {path.stat().st_size} bytes, expected {expected}", path=str(path)
+        )
+    if not rows:
+        return np.empty((0, dimension), np.float32)
+    mapped = np.memmap(path, "<f4", mode="r", offset=_HEADER_BYTES, shape=(rows, dimension))
+    return mapped.view(np.ndarray)
