@@ -24,12 +24,18 @@ __all__ = [
     "CheckReport",
     "Checkable",
     "CollectionInfo",
+    "Explanation",
     "Include",
+    "PlanStep",
     "Problem",
+    "RecallEstimate",
     "RepairReport",
     "SearchRequest",
     "Store",
     "StoreFactory",
+    "TradeOff",
+    "Tunable",
+    "TuningReport",
 ]
 
 
@@ -219,6 +225,149 @@ class Checkable(Protocol):
 
     def backup(self, destination: Path) -> None:
         """Copy the collection, as of one moment, into a new database folder."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """How a search went through one part of a collection.
+
+    Attributes:
+        plan: What it did, in words.
+        rows: The rows that are there, deleted ones too.
+        matching: Those that it was allowed to return.
+        compared: Codes or vectors that were compared with the query, in all.
+        reranked: Those of them that were compared by their true vectors.
+        predicted_recall: The recall measured for this plan; 1.0 where it is exact.
+    """
+
+    plan: str
+    rows: int
+    matching: int
+    compared: int
+    reranked: int
+    predicted_recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a search was answered.
+
+    Attributes:
+        mode: What was matched.
+        steps: One for each part of the collection.
+        documents: How many documents there are.
+        matching: How many of them the filter takes.
+        hits: How many came back.
+    """
+
+    mode: SearchMode
+    steps: tuple[PlanStep, ...]
+    documents: int
+    matching: int
+    hits: int
+
+    @property
+    def selectivity(self) -> float:
+        """The share of the documents that the filter takes."""
+        return self.matching / self.documents if self.documents else 1.0
+
+    @property
+    def compared(self) -> int:
+        """How many codes and vectors were compared with the query."""
+        return sum(step.compared for step in self.steps)
+
+    @property
+    def predicted_recall(self) -> float:
+        """The share of the true k best that is expected among the hits."""
+        total = sum(step.matching for step in self.steps)
+        if not total:
+            return 1.0
+        return sum(step.predicted_recall * step.matching for step in self.steps) / total
+
+
+@dataclass(frozen=True, slots=True)
+class RecallEstimate:
+    """Recall over a sample of queries.
+
+    Attributes:
+        mean: The mean over queries.
+        low: The lower end of the mean's 95 % interval.
+        high: The upper end.
+        p5: The 5th percentile over queries.
+        queries: How many there were.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p5: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOff:
+    """A way to search that no other beats in both recall and cost.
+
+    Attributes:
+        plan: What it is, in words.
+        recall: What was measured.
+        cost_us: CPU microseconds a query.
+        chosen: Whether it is the one in use.
+    """
+
+    plan: str
+    recall: RecallEstimate
+    cost_us: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TuningReport:
+    """What a tuning measured and chose.
+
+    Attributes:
+        target_recall: What was asked for.
+        recall: What the collection reaches now, over sampled or given queries.
+        cost_us: What a query costs now, in CPU microseconds.
+        exact_cost_us: What comparing every vector costs.
+        memory_bytes: What the indexes hold in memory.
+        met: Whether recall, latency and memory are all as asked for.
+        shortfalls: What is not, in words.
+        front: What there was to choose from, by segment; the largest first.
+    """
+
+    target_recall: float
+    recall: RecallEstimate
+    cost_us: float
+    exact_cost_us: float
+    memory_bytes: int
+    met: bool
+    shortfalls: tuple[str, ...]
+    front: tuple[TradeOff, ...]
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A store that measures how it searches and can be told what recall to hold."""
+
+    def explain(self, request: SearchRequest) -> list[Explanation]:
+        """Search, and tell for each query how it was answered."""
+        ...
+
+    def tune(
+        self,
+        *,
+        target_recall: float,
+        latency_ms: float | None,
+        memory_bytes: int | None,
+        queries: NDArray[np.float32] | None,
+    ) -> TuningReport:
+        """Choose the cheapest plans that hold a recall, and keep to it from now on."""
+        ...
+
+    def maintain(self) -> int:
+        """Do all maintenance that is due; return how many segments were built."""
         ...
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nearfield.stores.local import manifest, tombstones, tuning
-from nearfield.stores.local.indexes import CodeIndex
+from nearfield.stores.local import manifest, tombstones
+from nearfield.stores.local.ladder import Ladder
 from nearfield.stores.local.memtable import read_vectors
 from nearfield.stores.local.schema import read_state
-from nearfield.stores.local.segment_files import CODES, SegmentWriter
+from nearfield.stores.local.segment_files import SegmentWriter
 from nearfield.stores.local.segments import SegmentRecord
+from nearfield.stores.local.tuning import Rows
 
 if TYPE_CHECKING:
     from nearfield.stores.base import CollectionInfo
@@ -189,31 +190,20 @@ class Compaction:
         files = writer.finish_rows()
         if not writer.rows:
             return None
-        dimension, metric = self._info.embedding.dimension, self._info.metric
-        vectors, norms = writer.vectors(), writer.norms()
-        codes = CodeIndex.build(
-            lambda start, end: vectors[start:end],
-            writer.rows,
-            dimension=dimension,
-            metric=metric,
-            lists=_lists_for(writer.rows),
-            code_dims=2,
-            checkpoint=checkpoint,
-        )
-        files[CODES] = writer.write(CODES, codes.to_bytes().data)
-        sample = tuning.draw_sample(vectors, norms, metric, checkpoint=checkpoint)
-        exact_us, rerank_us = tuning.measure_exact(vectors, norms, metric, sample.queries)
-        front, scan_us = tuning.measure_codes(codes, sample, rerank_us, checkpoint=checkpoint)
+        rows = Rows(writer.vectors(), writer.norms(), self._info.metric)
+        with self._pool.reading() as connection:
+            target = manifest.read_target(connection)
+        ladder = Ladder(writer, rows, target, checkpoint)
+        ladder.build()
         return SegmentRecord(
             segment_id=0,
             first_slot=task.first_slot,
             last_slot=task.last_slot,
             folder=uuid.uuid4().hex,
             rows=writer.rows,
-            files=files,
-            front=tuple(front),
-            exact_us_per_row=exact_us,
-            scan_us=scan_us,
+            files={**files, **ladder.files},
+            front=tuple(ladder.front),
+            exact_us_per_row=ladder.exact_us_per_row,
         )
 
 
@@ -222,10 +212,6 @@ class _Extent:
     first: int
     last: int
     live: int
-
-
-def _lists_for(rows: int) -> int:
-    return 1
 
 
 def _extents(

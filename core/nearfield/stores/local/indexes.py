@@ -10,7 +10,7 @@ Both name candidates, the positions of rows; the caller compares their true vect
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,8 @@ import numpy as np
 from nearfield.documents import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,11 +31,18 @@ if TYPE_CHECKING:
 __all__ = ["CodeIndex", "GraphIndex", "one_thread"]
 
 _CHUNK_ROWS = 8192
-_TRAINING_ROWS = 65_536
-_TRAINING_ROWS_PER_LIST = 48
-_ITERATIONS = 8
+_GRAPH_CHUNK_ROWS = 512
+_RUN_ROWS = 64
+_TRAINING_ROWS = 16_384
+_TRAINING_ROWS_PER_LIST = 24
+_ITERATIONS = 6
+"""More rows or iterations raise no recall by more than its noise (docs/design.md)."""
 _SEED = 1234
 _CODE_BITS = 4
+_LISTS_TO_ENCODE = 256
+_CENTROID_CODE_DIMS = 2
+_LINKS = 16
+_CONSTRUCTION_DEPTH = 64
 
 
 class CodeIndex:
@@ -42,15 +50,12 @@ class CodeIndex:
 
     Attributes:
         lists: How many lists there are.
-        code_dims: How many dimensions one four-bit code stands for.
     """
 
-    def __init__(self, index: Any, dimension: int, metric: Metric) -> None:
+    def __init__(self, index: Any, metric: Metric) -> None:
         self._index = index
-        self._dimension = dimension
         self._metric = metric
         self.lists: int = index.nlist
-        self.code_dims: int = index.pq.dsub
 
     @classmethod
     def build(
@@ -77,44 +82,37 @@ class CodeIndex:
         """
         faiss = _faiss()
         codes = -(-dimension // code_dims)
-        padded = codes * code_dims
-        measure = faiss.METRIC_L2 if metric is Metric.EUCLIDEAN else faiss.METRIC_INNER_PRODUCT
+        index = faiss.index_factory(
+            codes * code_dims, f"IVF{lists},PQ{codes}x4fs", _measure(metric)
+        )
+        for clustering in (index.cp, index.pq.cp):
+            clustering.niter = _ITERATIONS
+            clustering.seed = _SEED
+            clustering.min_points_per_centroid = 1
+        index.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
+        index.pq.cp.max_points_per_centroid = _TRAINING_ROWS
+        built = cls(index, metric)
+        sample = _sampled(rows, count, max(_TRAINING_ROWS, lists * _TRAINING_ROWS_PER_LIST))
+        checkpoint()
         with one_thread():
-            quantizer = (
-                faiss.IndexFlatL2(padded)
-                if metric is Metric.EUCLIDEAN
-                else faiss.IndexFlatIP(padded)
-            )
-            index = faiss.IndexIVFPQFastScan(quantizer, padded, lists, codes, _CODE_BITS, measure)
-            index.own_fields = True
-            quantizer.this.disown()
-            for clustering in (index.cp, index.pq.cp):
-                clustering.niter = _ITERATIONS
-                clustering.seed = _SEED
-                clustering.max_points_per_centroid = max(_TRAINING_ROWS_PER_LIST, 256)
-            index.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
-            index.cp.min_points_per_centroid = 1
-            index.pq.cp.max_points_per_centroid = _TRAINING_ROWS
-            built = cls(index, dimension, metric)
-            wanted = max(_TRAINING_ROWS, lists * _TRAINING_ROWS_PER_LIST)
-            sample = np.concatenate(list(_sampled(rows, count, wanted)))
-            checkpoint()
             index.train(built._prepared(sample))
-            del sample
-            for start in range(0, count, _CHUNK_ROWS):
-                checkpoint()
+        del sample
+        for start in range(0, count, _CHUNK_ROWS):
+            checkpoint()
+            with one_thread():
                 index.add(built._prepared(rows(start, min(count, start + _CHUNK_ROWS))))
+        if lists >= _LISTS_TO_ENCODE:
+            built._encode_centroids()
         return built
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8], dimension: int, metric: Metric) -> CodeIndex:
-        """Read what :meth:`to_bytes` returned."""
-        return cls(_faiss().deserialize_index(data), dimension, metric)
+    def map(cls, path: Path, metric: Metric) -> CodeIndex:
+        """Map a file that :meth:`write` wrote, and that was verified."""
+        return cls(_map(path), metric)
 
-    def to_bytes(self) -> NDArray[np.uint8]:
-        """Return the index as FAISS serialises it."""
-        data: NDArray[np.uint8] = _faiss().serialize_index(self._index)
-        return data
+    def write(self, path: Path) -> None:
+        """Write the index to a file."""
+        _faiss().write_index(self._index, str(path))
 
     def candidates(
         self, queries: FloatArray, count: int, probes: int, bits: NDArray[np.uint8] | None
@@ -122,7 +120,7 @@ class CodeIndex:
         """Name the rows whose codes compare best.
 
         Args:
-            queries: Shape (queries, dimension).
+            queries: Shape (queries, dimension), C-contiguous.
             count: How many candidates.
             probes: How many lists to look into.
             bits: The rows that may be named, eight to a byte; None for all.
@@ -130,66 +128,49 @@ class CodeIndex:
         Returns:
             Positions of shape (queries, count), −1 where fewer were found.
         """
-        faiss = _faiss()
-        prepared = self._padded(queries)
         if bits is None:
             parameters = _list_parameters(probes)
         else:
+            faiss = _faiss()
             selector = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
             parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
-        if len(queries) > 1:
-            return self._search(prepared, count, parameters)
-        with one_thread():
-            return self._search(prepared, count, parameters)
+        return _search(self._index, self._padded(queries), count, parameters)
 
-    def nearest_lists(self, queries: FloatArray) -> IntArray:
-        """Return all lists, nearest first, shape (queries, lists)."""
-        centroids = self._centroids
-        products = self._padded(queries) @ centroids.T
-        if self._metric is Metric.EUCLIDEAN:
-            products = 2 * products - np.einsum("ij,ij->i", centroids, centroids)
-        return np.argsort(-products, axis=1)
-
-    @cached_property
-    def list_of(self) -> NDArray[np.int32]:
-        """Each row's list, shape (n,)."""
+    def _encode_centroids(self) -> None:
+        """Find the nearest lists by codes too, and compare only the best of them exactly."""
         faiss = _faiss()
-        inverted = self._index.invlists
-        owners = np.empty(self._index.ntotal, np.int32)
-        for number in range(self.lists):
-            size = inverted.list_size(number)
-            if size:
-                owners[faiss.rev_swig_ptr(inverted.get_ids(number), size)] = number
-        return owners
-
-    def _search(self, queries: FloatArray, count: int, parameters: Any) -> IntArray:
-        found: IntArray = self._index.search(queries, count, params=parameters)[1]
-        return found
-
-    @cached_property
-    def _centroids(self) -> FloatArray:
-        centroids: FloatArray = self._index.quantizer.reconstruct_n(0, self.lists)
-        return centroids
+        dimension = self._index.d
+        centroids = self._index.quantizer.reconstruct_n(0, self.lists)
+        codes = faiss.IndexPQFastScan(
+            dimension, -(-dimension // _CENTROID_CODE_DIMS), _CODE_BITS, _measure(self._metric)
+        )
+        codes.pq.cp.min_points_per_centroid = 1
+        with one_thread():
+            codes.train(centroids)
+            codes.add(centroids)
+        coarse = faiss.IndexRefineFlat(codes, faiss.swig_ptr(centroids))  # copies the centroids
+        coarse.k_factor = 2.0
+        codes.this.disown()
+        coarse.own_fields = True
+        old = faiss.downcast_index(self._index.quantizer)
+        self._index.quantizer = coarse
+        coarse.this.disown()
+        self._index.own_fields = True
+        old.this.own(True)  # noqa: FBT003 - swig's signature
 
     def _prepared(self, vectors: FloatArray) -> FloatArray:
-        """Return vectors as they are encoded: of length 1 under cosine."""
-        if self._metric is Metric.COSINE:
-            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return self._padded(vectors)
+        return self._padded(_normalised(vectors, self._metric))
 
     def _padded(self, vectors: FloatArray) -> FloatArray:
         missing = self._index.d - vectors.shape[1]
-        if missing:
-            vectors = np.pad(vectors, ((0, 0), (0, missing)))
-        return np.ascontiguousarray(vectors)
+        return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
 
 
 class GraphIndex:
     """A navigable small-world graph over 8-bit codes."""
 
-    def __init__(self, index: Any, dimension: int, metric: Metric) -> None:
+    def __init__(self, index: Any, metric: Metric) -> None:
         self._index = index
-        self._dimension = dimension
         self._metric = metric
 
     @classmethod
@@ -200,62 +181,53 @@ class GraphIndex:
         *,
         dimension: int,
         metric: Metric,
-        links: int,
-        construction_depth: int,
         checkpoint: Callable[[], None],
     ) -> GraphIndex:
-        """Build the graph; arguments as of :meth:`CodeIndex.build`.
+        """Build the graph.
 
         Args:
-            links: Neighbours of each row.
-            construction_depth: Candidates looked at for each row (``efConstruction``).
+            rows: Where the vectors are.
+            count: How many they are.
+            dimension: Their dimension.
+            metric: How they are compared.
+            checkpoint: Called between steps; may raise to give up.
         """
         faiss = _faiss()
-        measure = faiss.METRIC_L2 if metric is Metric.EUCLIDEAN else faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexHNSWSQ(
+            dimension, faiss.ScalarQuantizer.QT_8bit, _LINKS, _measure(metric)
+        )
+        index.hnsw.efConstruction = _CONSTRUCTION_DEPTH
+        built = cls(index, metric)
         with one_thread():
-            index = faiss.IndexHNSWSQ(
-                dimension, faiss.ScalarQuantizer.QT_8bit_uniform, links, measure
-            )
-            index.hnsw.efConstruction = construction_depth
-            built = cls(index, dimension, metric)
-            index.train(built._prepared(np.concatenate(list(_sampled(rows, count, 16_384)))))
-            for start in range(0, count, _CHUNK_ROWS // 16):
-                checkpoint()
-                index.add(built._prepared(rows(start, min(count, start + _CHUNK_ROWS // 16))))
+            index.train(_normalised(_sampled(rows, count, _TRAINING_ROWS), metric))
+        for start in range(0, count, _GRAPH_CHUNK_ROWS):
+            checkpoint()
+            with one_thread():
+                chunk = rows(start, min(count, start + _GRAPH_CHUNK_ROWS))
+                index.add(_normalised(chunk, metric))
         return built
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8], dimension: int, metric: Metric) -> GraphIndex:
-        """Read what :meth:`to_bytes` returned."""
-        return cls(_faiss().deserialize_index(data), dimension, metric)
+    def map(cls, path: Path, metric: Metric) -> GraphIndex:
+        """Map a file that :meth:`write` wrote, and that was verified."""
+        return cls(_map(path), metric)
 
-    def to_bytes(self) -> NDArray[np.uint8]:
-        """Return the index as FAISS serialises it."""
-        data: NDArray[np.uint8] = _faiss().serialize_index(self._index)
-        return data
+    def write(self, path: Path) -> None:
+        """Write the index to a file."""
+        _faiss().write_index(self._index, str(path))
 
     def candidates(
         self, queries: FloatArray, count: int, depth: int, bits: NDArray[np.uint8] | None
     ) -> IntArray:
         """Name candidates as :meth:`CodeIndex.candidates` does; ``depth`` is ``efSearch``."""
-        faiss = _faiss()
+        depth = max(depth, count)
         if bits is None:
-            parameters = _graph_parameters(max(depth, count))
+            parameters = _graph_parameters(depth)
         else:
+            faiss = _faiss()
             selector = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
-            parameters = faiss.SearchParametersHNSW(efSearch=max(depth, count), sel=selector)
-        prepared = np.ascontiguousarray(queries)
-        if len(queries) > 1:
-            found: IntArray = self._index.search(prepared, count, params=parameters)[1]
-        else:
-            with one_thread():
-                found = self._index.search(prepared, count, params=parameters)[1]
-        return found
-
-    def _prepared(self, vectors: FloatArray) -> FloatArray:
-        if self._metric is Metric.COSINE:
-            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.ascontiguousarray(vectors)
+            parameters = faiss.SearchParametersHNSW(efSearch=depth, sel=selector)
+        return _search(self._index, queries, count, parameters)
 
 
 class one_thread:  # noqa: N801 - reads as a statement
@@ -293,10 +265,41 @@ def _graph_parameters(depth: int) -> Any:
     return _faiss().SearchParametersHNSW(efSearch=depth)
 
 
-def _sampled(rows: Rows, count: int, wanted: int) -> Iterator[FloatArray]:
+def _search(index: Any, queries: FloatArray, count: int, parameters: Any) -> IntArray:
+    found: IntArray
+    if len(queries) > 1:
+        found = index.search(queries, count, params=parameters)[1]
+        return found
+    with one_thread():
+        found = index.search(queries, count, params=parameters)[1]
+    return found
+
+
+def _map(path: Path) -> Any:
+    faiss = _faiss()
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+
+
+def _measure(metric: Metric) -> int:
+    faiss = _faiss()
+    measure: int = faiss.METRIC_L2 if metric is Metric.EUCLIDEAN else faiss.METRIC_INNER_PRODUCT
+    return measure
+
+
+def _normalised(vectors: FloatArray, metric: Metric) -> FloatArray:
+    """Return vectors as they are encoded: of length 1 under cosine."""
+    if metric is Metric.COSINE:
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors)
+
+
+def _sampled(rows: Rows, count: int, wanted: int) -> FloatArray:
     """Take rows evenly from everywhere, in short runs, so that a mapped file is read in order."""
-    run = 64
-    runs = -(-count // run)
-    taken = min(runs, -(-wanted // run))
-    for number in np.linspace(0, runs - 1, taken).astype(int).tolist():
-        yield rows(number * run, min(count, (number + 1) * run))
+    runs = -(-count // _RUN_ROWS)
+    taken = min(runs, -(-wanted // _RUN_ROWS))
+    return np.concatenate(
+        [
+            rows(number * _RUN_ROWS, min(count, (number + 1) * _RUN_ROWS))
+            for number in np.linspace(0, runs - 1, taken).astype(int).tolist()
+        ]
+    )

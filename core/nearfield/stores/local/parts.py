@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nearfield.stores.base import PlanStep
 from nearfield.stores.local import flat
 from nearfield.stores.local.columns import Column, filter_mask
 
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
 
     from nearfield.documents import Metric
     from nearfield.filters import Filter
-    from nearfield.stores.local.indexes import CodeIndex
     from nearfield.stores.local.segments import Segment
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
     Ranked = tuple[IntArray, NDArray[np.float64]]
 
-__all__ = ["Part", "PartTrace", "Selection"]
+__all__ = ["Part", "Selection"]
 
 _CACHED_FILTERS = 32
 
@@ -40,45 +40,16 @@ class Selection:
     def __init__(self, mask: NDArray[np.bool_], count: int) -> None:
         self.mask = None if count == len(mask) else mask
         self.count = count
-        self._per_list: IntArray | None = None
 
     @cached_property
     def positions(self) -> IntArray | None:
         """The rows, ascending; None when that is all of them."""
         return None if self.mask is None else np.flatnonzero(self.mask)
 
-    def per_list(self, index: CodeIndex) -> IntArray:
-        """Count the rows in each list of an index, shape (lists,)."""
-        if self._per_list is None:
-            lists = index.list_of if self.positions is None else index.list_of[self.positions]
-            self._per_list = np.bincount(lists, minlength=index.lists)
-        return self._per_list
-
     @cached_property
     def bits(self) -> NDArray[np.uint8] | None:
         """The mask as FAISS reads it, eight rows to a byte, the lowest bit first."""
         return None if self.mask is None else np.packbits(self.mask, bitorder="little")
-
-
-@dataclass(frozen=True, slots=True)
-class PartTrace:
-    """How a search went through one part.
-
-    Attributes:
-        plan: What it did, in words.
-        rows: The rows that are there, dead ones too.
-        matching: Those it was allowed to return.
-        compared: Codes or vectors that it compared with the query.
-        reranked: True vectors that it compared with the query.
-        predicted_recall: The recall measured for this plan; 1.0 where it is exact.
-    """
-
-    plan: str
-    rows: int
-    matching: int
-    compared: int
-    reranked: int
-    predicted_recall: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +118,7 @@ class Part:
         metric: Metric,
         where: Filter | None,
         exact: bool = False,
-        trace: list[PartTrace] | None = None,
+        steps: list[PlanStep] | None = None,
     ) -> list[Ranked]:
         """Find the k best rows for each query.
 
@@ -157,7 +128,7 @@ class Part:
             metric: How to compare.
             where: Only rows that match.
             exact: Whether to compare every vector, whatever the plan says.
-            trace: Takes a note of what was done.
+            steps: Takes a note of what was done.
 
         Returns:
             For each query, slots and exact scores, best first, with all that tie with the last.
@@ -169,14 +140,14 @@ class Part:
         if selection.count == 0:
             return [flat.NOTHING for _ in queries]
         if self.segment is None:
-            found = self._scan(queries, k, metric, selection, trace)
+            found = self._scan(queries, k, metric, selection, steps)
         else:
             planned = None if exact else self.segment.plan_for(selection, k)
             if planned is None:
                 self.segment.verify(selection.positions)
-                found = self._scan(queries, k, metric, selection, trace)
+                found = self._scan(queries, k, metric, selection, steps)
             else:
-                found = self.segment.search(queries, k, planned, selection, trace)
+                found = self.segment.search(queries, k, planned, selection, steps)
         return [(self.slots[rows], scores) for rows, scores in found]
 
     def _scan(
@@ -185,15 +156,15 @@ class Part:
         k: int,
         metric: Metric,
         selection: Selection,
-        trace: list[PartTrace] | None,
+        steps: list[PlanStep] | None,
     ) -> list[Ranked]:
-        if trace is not None:
-            trace.append(
-                PartTrace(
+        if steps is not None:
+            steps.append(
+                PlanStep(
                     "exact scan" if self.segment else "memtable, exact scan",
                     rows=len(self.slots),
                     matching=selection.count,
-                    compared=0,
+                    compared=selection.count,
                     reranked=selection.count,
                     predicted_recall=1.0,
                 )

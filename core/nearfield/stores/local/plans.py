@@ -50,6 +50,8 @@ class OperatingPoint:
         recall_low: The lower end of its 95 % interval.
         recall_p5: The 5th percentile over queries.
         cost_us: CPU microseconds per query, reranking included.
+        filtered: Whether it was measured under filters that are correlated with the vectors, the
+            worst of them counting.
     """
 
     kind: PlanKind
@@ -59,11 +61,18 @@ class OperatingPoint:
     recall_low: float
     recall_p5: float
     cost_us: float
+    filtered: bool = False
 
 
-def cheapest(points: Iterable[OperatingPoint], target: Target) -> OperatingPoint | None:
-    """Return the cheapest point whose recall is above the target for sure; None if none is."""
-    good = [point for point in points if target.recall < 1 and point.recall_low >= target.recall]
+def cheapest(
+    points: Iterable[OperatingPoint], recall: float, *, filtered: bool = False
+) -> OperatingPoint | None:
+    """Return the cheapest point whose recall is above a target for sure; None if none is."""
+    good = [
+        point
+        for point in points
+        if point.filtered == filtered and point.recall_low >= recall and recall < 1
+    ]
     return min(good, key=lambda point: point.cost_us, default=None)
 
 
@@ -72,7 +81,9 @@ def pareto_front(points: Iterable[OperatingPoint]) -> list[OperatingPoint]:
     front: list[OperatingPoint] = []
     for point in sorted(points, key=lambda point: (point.cost_us, -point.recall_low)):
         beaten = any(
-            other.kind is point.kind and other.recall_low >= point.recall_low for other in front
+            (other.kind, other.filtered) == (point.kind, point.filtered)
+            and other.recall_low >= point.recall_low
+            for other in front
         )
         if not beaten:
             front.append(point)

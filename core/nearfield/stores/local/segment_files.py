@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.errors import CorruptionError
-from nearfield.stores.local.files import sync_folder
+from nearfield.stores.local.files import sync_file, sync_folder
+from nearfield.stores.local.plans import PlanKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLOCKS",
     "BLOCK_ROWS",
-    "CODES",
-    "GRAPH",
+    "INDEXES",
     "NORMS",
     "SLOTS",
     "VECTORS",
@@ -35,15 +35,19 @@ __all__ = [
     "SegmentWriter",
     "map_vectors",
     "read_array",
-    "read_sealed",
+    "verify_file",
 ]
 
 SLOTS = "slots.npy"
 NORMS = "norms.npy"
 BLOCKS = "blocks.npy"
 VECTORS = "vectors.npy"
-CODES = "codes.faiss"
-GRAPH = "graph.faiss"
+INDEXES = {
+    PlanKind.SCAN: "scan.faiss",
+    PlanKind.LISTS: "lists.faiss",
+    PlanKind.GRAPH: "graph.faiss",
+}
+"""The file of each kind of index."""
 
 BLOCK_ROWS = 64
 """Vectors under one checksum. A search verifies the blocks that it touches for the first time."""
@@ -147,6 +151,13 @@ class SegmentWriter:
                 os.fsync(file.fileno())
         return FileSeal(len(view), zlib.crc32(view))
 
+    def seal(self, name: str) -> FileSeal:
+        """Flush a file that was written into the folder to the disk, and seal it."""
+        path = self.folder / name
+        sync_file(path)
+        data = np.memmap(path, np.uint8, mode="r")
+        return FileSeal(len(data), zlib.crc32(data.data))
+
     def move(self, folder: Path) -> None:
         """Put the complete segment in its place."""
         sync_folder(self.folder)
@@ -180,19 +191,20 @@ class SegmentWriter:
         file.close()
 
 
-def read_sealed(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> NDArray[np.uint8]:
-    """Read a file that is as it was written, or raise ``CorruptionError``."""
-    data = np.fromfile(folder / name, np.uint8)
-    seal = seals.get(name)
-    if seal is None or len(data) != seal.size_bytes or zlib.crc32(data.data) != seal.checksum:
-        raise CorruptionError(f"{folder / name} is not as it was written")
-    return data
+def verify_file(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> Path:
+    """Return the path of a file that is as it was written, or raise ``CorruptionError``."""
+    path, seal = folder / name, seals.get(name)
+    size = path.stat().st_size
+    if seal is None or not size or size != seal.size_bytes:
+        raise CorruptionError(f"{path} has {size} bytes, expected another number", path=str(path))
+    if zlib.crc32(np.memmap(path, np.uint8, mode="r").data) != seal.checksum:
+        raise CorruptionError(f"{path} is not as it was written", path=str(path))
+    return path
 
 
 def read_array(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> NDArray[Any]:
     """Read a sealed ``.npy`` file."""
-    data = io.BytesIO(read_sealed(folder, name, seals).tobytes())
-    array: NDArray[Any] = np.lib.format.read_array(data, allow_pickle=False)
+    array: NDArray[Any] = np.load(verify_file(folder, name, seals), allow_pickle=False)
     return array
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,15 +10,15 @@ import msgspec
 import numpy as np
 
 from nearfield.errors import CorruptionError
+from nearfield.stores.base import PlanStep
 from nearfield.stores.local import flat
 from nearfield.stores.local.indexes import CodeIndex, GraphIndex
-from nearfield.stores.local.parts import Part, PartTrace
+from nearfield.stores.local.parts import Part
 from nearfield.stores.local.plans import OperatingPoint, PlanKind, Target, cheapest
 from nearfield.stores.local.segment_files import (
     BLOCK_ROWS,
     BLOCKS,
-    CODES,
-    GRAPH,
+    INDEXES,
     NORMS,
     SLOTS,
     VECTORS,
@@ -25,7 +26,7 @@ from nearfield.stores.local.segment_files import (
     FileSeal,
     map_vectors,
     read_array,
-    read_sealed,
+    verify_file,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Segment", "SegmentRecord"]
 
 _TUNED_K = 10
-_GRAPH_SHARE = 0.9
-"""A graph is searched while no more than a tenth of its rows are dead: its walk passes through
-rows that it may not return, and stops early where all that are near are such."""
+_FEW_DEAD = 0.9
+"""Plans that were measured without filters serve while no more than a tenth of the rows are dead:
+lists and graphs lead to rows that they may not return, and a scan finds others in their place."""
+_KINDS: dict[PlanKind, type[CodeIndex | GraphIndex]] = {
+    PlanKind.SCAN: CodeIndex,
+    PlanKind.LISTS: CodeIndex,
+    PlanKind.GRAPH: GraphIndex,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,6 @@ class SegmentRecord:
         files: Its files, by name; the vectors are sealed block by block instead.
         front: The settings worth using, as measured when it was built or last tuned.
         exact_us_per_row: What comparing one true vector costs, in CPU microseconds.
-        scan_us: What comparing every code costs.
     """
 
     segment_id: int
@@ -72,7 +77,6 @@ class SegmentRecord:
     files: dict[str, FileSeal]
     front: tuple[OperatingPoint, ...]
     exact_us_per_row: float
-    scan_us: float
 
     def to_json(self) -> str:
         """Return what :meth:`from_json` reads."""
@@ -83,11 +87,6 @@ class SegmentRecord:
         """Read a record, or raise ``msgspec.DecodeError``."""
         return msgspec.json.decode(text, type=cls)
 
-    @property
-    def size_bytes(self) -> int:
-        """The size of the files that are read whole."""
-        return sum(seal.size_bytes for seal in self.files.values())
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -97,14 +96,11 @@ class Plan:
         point: The setting it follows.
         candidates: How many rows to compare by their true vectors.
         depth: Lists to look into, or how far to walk a graph.
-        filtered_matches: With several lists and a filter: how many matching rows the lists looked
-            into must hold; None to look into ``depth`` lists whatever they hold.
     """
 
     point: OperatingPoint
     candidates: int
     depth: int
-    filtered_matches: int | None = None
 
 
 class Segment:
@@ -132,13 +128,11 @@ class Segment:
             self.norms: FloatArray = read_array(folder, NORMS, record.files)
             self.vectors = map_vectors(folder, record.rows, dimension)
             self._blocks = read_array(folder, BLOCKS, record.files)
-            self._codes = CodeIndex.from_bytes(
-                read_sealed(folder, CODES, record.files), dimension, metric
-            )
-            self._graph = None
-            if GRAPH in record.files:
-                data = read_sealed(folder, GRAPH, record.files)
-                self._graph = GraphIndex.from_bytes(data, dimension, metric)
+            self._indexes = {
+                kind: _KINDS[kind].map(verify_file(folder, name, record.files), metric)
+                for kind, name in INDEXES.items()
+                if name in record.files
+            }
         except FileNotFoundError:
             raise
         except (CorruptionError, OSError, ValueError) as error:
@@ -149,12 +143,10 @@ class Segment:
 
     def retarget(self, target: Target) -> None:
         """Choose the settings that hold a recall."""
-        graphs = self._graph is not None
-        usable = [p for p in self.record.front if graphs or p.kind is not PlanKind.GRAPH]
-        codes = [p for p in usable if p.kind is not PlanKind.GRAPH]
         self.target = target
-        self.point = cheapest(usable, target)
-        self._filtered_point = cheapest(codes, target)
+        usable = [point for point in self.record.front if point.kind in self._indexes]
+        self.point = cheapest(usable, target.recall)
+        self._filtered_point = cheapest(usable, target.recall, filtered=True)
 
     def part(self, live: NDArray[np.bool_]) -> Part:
         """Return the rows as a part of a collection."""
@@ -164,26 +156,20 @@ class Segment:
     def plan_for(self, selection: Selection, k: int) -> Plan | None:
         """Choose how to search among some rows; None to compare every true vector of theirs."""
         rows, matching = len(self.slots), selection.count
-        all_but_dead = matching >= rows * _GRAPH_SHARE
-        point = self.point if all_but_dead else self._filtered_point
+        few_dead = matching >= rows * _FEW_DEAD
+        point = self.point if few_dead else self._filtered_point
         if point is None:
             return None
         candidates = max(point.candidates, -(-point.candidates * k // _TUNED_K))
-        if candidates * 2 >= matching:
-            return None
-        cost_us = point.cost_us + (candidates - point.candidates) * self.record.exact_us_per_row
-        if not all_but_dead:
-            cost_us = max(cost_us, min(self.record.scan_us, 4 * cost_us))
-        if matching * self.record.exact_us_per_row <= cost_us:
+        exact_us = self.record.exact_us_per_row
+        cost_us = point.cost_us + (candidates - point.candidates) * exact_us
+        if 2 * candidates >= matching or matching * exact_us <= cost_us:
             return None
         depth = point.depth
-        wanted = None
-        if point.kind is PlanKind.LISTS:
-            if k > _TUNED_K:
-                depth = min(self._codes.lists, -(-depth * k // _TUNED_K))
-            if selection.mask is not None:
-                wanted = self._matches_to_see(depth, matching)
-        return Plan(point, candidates, depth, wanted)
+        if point.kind is PlanKind.LISTS and k > _TUNED_K:
+            # More neighbours lie in more lists; how many more was measured for no other k.
+            depth = -(-depth * k // _TUNED_K)
+        return Plan(point, candidates, depth)
 
     def search(
         self,
@@ -191,16 +177,13 @@ class Segment:
         k: int,
         plan: Plan,
         selection: Selection,
-        trace: list[PartTrace] | None,
+        steps: list[PlanStep] | None,
     ) -> list[Ranked]:
         """Follow a plan; arguments and results as of :meth:`Part.search`, but for row numbers."""
-        if plan.filtered_matches is None:
-            index = self._graph if plan.point.kind is PlanKind.GRAPH else self._codes
-            found = index.candidates(queries, plan.candidates, plan.depth, selection.bits)  # type: ignore[union-attr]
-        else:
-            found = self._candidates_among(queries, plan, selection)
-        if trace is not None:
-            trace.append(self._trace(plan, selection, int((found >= 0).sum())))
+        index = self._indexes[plan.point.kind]
+        found = index.candidates(queries, plan.candidates, plan.depth, selection.bits)
+        if steps is not None:
+            steps.append(self._step(plan, selection, int((found >= 0).sum())))
         enough = min(k, selection.count)
         return [
             self._rerank(query, rows, k, enough, selection)
@@ -222,8 +205,6 @@ class Segment:
             if self._verified[blocks].all():
                 return
             blocks = np.unique(blocks[~self._verified[blocks]])
-        import zlib
-
         for block in blocks.tolist():
             data = self.vectors[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS].data.cast("B")
             if zlib.crc32(data) != self._blocks[block]:
@@ -245,51 +226,21 @@ class Segment:
             self.vectors, self.norms, query[np.newaxis], k, metric=self._metric, positions=positions
         )[0]
 
-    def _matches_to_see(self, depth: int, matching: int) -> int:
-        """Return how many matching rows the lists looked into must hold.
-
-        Without a filter, ``depth`` lists hold about n·depth/lists rows. How many matching rows
-        must be seen for the same recall grows with the root of their number.
-        """
-        rows = len(self.slots)
-        seen = rows * depth / self._codes.lists
-        return int(np.ceil(seen * np.sqrt(matching / rows)))
-
-    def _candidates_among(self, queries: FloatArray, plan: Plan, selection: Selection) -> IntArray:
-        """Look into as many lists as hold enough matching rows, by query."""
-        matches = selection.per_list(self._codes)
-        order = self._codes.nearest_lists(queries)
-        seen = np.cumsum(matches[order], axis=1)
-        enough = np.argmax(seen >= min(plan.filtered_matches or 0, selection.count), axis=1) + 1
-        depths = np.minimum(
-            self._codes.lists, np.maximum(plan.depth, 1 << np.ceil(np.log2(enough)).astype(int))
-        )
-        found = np.full((len(queries), plan.candidates), -1, np.int64)
-        for depth in np.unique(depths).tolist():
-            chosen = np.flatnonzero(depths == depth)
-            found[chosen] = self._codes.candidates(
-                queries[chosen], plan.candidates, depth, selection.bits
-            )
-        return found
-
-    def _trace(self, plan: Plan, selection: Selection, reranked: int) -> PartTrace:
-        rows = len(self.slots)
-        point = plan.point
-        names = {
-            PlanKind.SCAN: "scan of codes",
-            PlanKind.LISTS: f"{plan.depth} of {self._codes.lists} lists of codes",
-            PlanKind.GRAPH: f"graph, depth {plan.depth}",
-        }
-        share = {
-            PlanKind.SCAN: 1.0,
-            PlanKind.LISTS: plan.depth / self._codes.lists,
-            PlanKind.GRAPH: 0.0,
-        }
-        return PartTrace(
-            f"{names[point.kind]}, rerank of {plan.candidates}",
+    def _step(self, plan: Plan, selection: Selection, reranked: int) -> PlanStep:
+        rows, point = len(self.slots), plan.point
+        index = self._indexes[point.kind]
+        if point.kind is PlanKind.GRAPH:
+            name, compared = f"graph, depth {plan.depth}", plan.depth
+        elif isinstance(index, CodeIndex) and index.lists > 1:
+            depth = min(plan.depth, index.lists)
+            name, compared = f"{depth} of {index.lists} lists", rows * depth // index.lists
+        else:
+            name, compared = "scan of codes", rows
+        return PlanStep(
+            f"{name}, {plan.candidates} reranked",
             rows=rows,
             matching=selection.count,
-            compared=int(rows * share[point.kind]),
+            compared=compared,
             reranked=reranked,
             predicted_recall=point.recall,
         )

@@ -12,7 +12,14 @@ from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import CorruptionError, InvalidInputError
 from nearfield.filters import fields
 from nearfield.ranking import fusion_depth, reciprocal_rank_fusion
-from nearfield.stores.base import Capabilities, CollectionInfo, Include, SearchRequest
+from nearfield.stores.base import (
+    Capabilities,
+    CollectionInfo,
+    Explanation,
+    Include,
+    PlanStep,
+    SearchRequest,
+)
 from nearfield.stores.local import inspection, repairs, tombstones
 from nearfield.stores.local.background import Maintenance
 from nearfield.stores.local.compaction import Compaction, Policy
@@ -144,26 +151,67 @@ class LocalStore:
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
         """Answer each query; see :class:`~nearfield.stores.base.Store`."""
+        return self._answer(request, None)
+
+    def explain(self, request: SearchRequest) -> Explanation:
+        """Answer one query, and tell how; see :class:`~nearfield.stores.base.Tunable`."""
+        steps: list[PlanStep] = []
+        hits = self._answer(request, steps)[0]
+        documents = self.count()
+        matching = documents if request.where is None else self.count(where=request.where)
+        return Explanation(request.mode, tuple(steps), documents, matching, len(hits))
+
+    def _answer(self, request: SearchRequest, steps: list[PlanStep] | None) -> list[list[Hit]]:
+        paths = frozenset[str]() if request.where is None else fields(request.where)
         while True:
+            reached = self._snapshots.sequence
             try:
-                return self._search(request)
+                with self._pool.reading() as connection:
+                    snapshot = self._snapshots.at(connection, paths, reached=reached)
+                    if snapshot is not None:
+                        self._maintenance.after_look(snapshot)
+                        rankings = self._rankings(connection, snapshot, request, steps)
+                        return fetch_hits(connection, rankings, request, self._info)
             except DamagedSegmentError as error:  # the database has the rows
                 self._snapshots.discard(error.segment_id)
 
-    def _search(self, request: SearchRequest) -> list[list[Hit]]:
-        if request.mode is SearchMode.KEYWORD and request.where is None:
-            with self._pool.reading() as connection:  # needs nothing that is kept in memory
-                rankings = _by_keyword(connection, request, request.k, None)
-                return fetch_hits(connection, rankings, request, self._info)
-        with self._view(request.where) as (connection, snapshot):
-            if request.mode is SearchMode.VECTOR:
-                rankings = self._by_vector(snapshot, request, request.k)
-            elif request.mode is SearchMode.KEYWORD:
-                allowed = snapshot.matching_slots(request.where)
-                rankings = _by_keyword(connection, request, request.k, allowed)
-            else:
-                rankings = self._by_both(connection, snapshot, request)
-            return fetch_hits(connection, rankings, request, self._info)
+    def _rankings(
+        self,
+        connection: sqlite3.Connection,
+        snapshot: Snapshot,
+        request: SearchRequest,
+        steps: list[PlanStep] | None,
+    ) -> list[Ranked]:
+        if request.mode is SearchMode.VECTOR:
+            return self._by_vector(snapshot, request, request.k, steps)
+        where = request.where
+        allowed = None if where is None else snapshot.matching_slots(where)
+        if steps is not None:
+            rows = snapshot.count(None)
+            matching = rows if allowed is None else len(allowed)
+            steps.append(PlanStep("keyword index (BM25)", rows, matching, 0, 0, 1.0))
+        if request.mode is SearchMode.KEYWORD:
+            return _by_keyword(connection, request, request.k, allowed)
+        depth = fusion_depth(request.k)
+        by_vector = self._by_vector(snapshot, request, depth, steps)
+        by_keyword = _by_keyword(connection, request, depth, allowed)
+        fused = []
+        for lists in zip(by_vector, by_keyword, strict=True):
+            rankings = [best_in_order(connection, ranked, depth) for ranked in lists]
+            scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
+            fused.append(list(scores.items()))
+        return fused
+
+    def _by_vector(
+        self, snapshot: Snapshot, request: SearchRequest, k: int, steps: list[PlanStep] | None
+    ) -> list[Ranked]:
+        queries = _required(request.vectors, "vectors", request.mode)
+        metric, where = self._info.metric, request.where
+        found = [
+            part.search(queries, k, metric=metric, where=where, steps=steps)
+            for part in snapshot.parts
+        ]
+        return [_merged(rankings, k) for rankings in zip(*found, strict=True)]
 
     def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
         """Iterate over one moment's documents; see :class:`~nearfield.stores.base.Store`."""
@@ -243,33 +291,14 @@ class LocalStore:
         self, connection: sqlite3.Connection, where: Filter, reached: int
     ) -> list[int]:
         """Find the slots that match, inside a write transaction that has not written yet."""
-        snapshot = self._snapshots.at(connection, fields(where), reached=reached)
+        paths = fields(where)
+        snapshot = self._snapshots.at(connection, paths, reached=reached)
+        if snapshot is None:  # a segment's files are gone; this time they are taken for lost
+            snapshot = self._snapshots.at(connection, paths, reached=-1)
         if snapshot is None:  # no one can be ahead of the transaction that holds the write lock
             raise CorruptionError("the number of the last write went back; open it again")
         slots: list[int] = snapshot.matching_slots(where).tolist()
         return slots
-
-    def _by_vector(self, snapshot: Snapshot, request: SearchRequest, k: int) -> list[Ranked]:
-        queries = _required(request.vectors, "vectors", request.mode)
-        found = [
-            part.search(queries, k, metric=self._info.metric, where=request.where)
-            for part in snapshot.parts
-        ]
-        return [_merged(rankings, k) for rankings in zip(*found, strict=True)]
-
-    def _by_both(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, request: SearchRequest
-    ) -> list[Ranked]:
-        depth = fusion_depth(request.k)
-        allowed = None if request.where is None else snapshot.matching_slots(request.where)
-        by_vector = self._by_vector(snapshot, request, depth)
-        by_keyword = _by_keyword(connection, request, depth, allowed)
-        fused = []
-        for lists in zip(by_vector, by_keyword, strict=True):
-            rankings = [best_in_order(connection, ranked, depth) for ranked in lists]
-            scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
-            fused.append(list(scores.items()))
-        return fused
 
 
 def _by_keyword(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nearfield.stores.base import RecallEstimate
 from nearfield.stores.local import flat
 from nearfield.stores.local.plans import OperatingPoint, PlanKind, pareto_front
 
@@ -22,17 +22,46 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Sample", "draw_sample", "measure_codes", "measure_exact", "measure_graph"]
+__all__ = ["K", "Rows", "Sample", "Sweep", "estimate", "recalls"]
 
 K = 10
 """Recall is measured at this k."""
-_QUERIES = 500
-_CANDIDATES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_DEEPEST_CANDIDATES = _CANDIDATES[-1]
-_TIMED_QUERIES = 48
+_QUERIES = 400
+_FILTERED_QUERIES = 80
+_CANDIDATES = (16, 24, 40, 60, 80, 120, 160, 240, 320, 480)
+_GRAPH_CANDIDATES = (10, 16, 24, 40)
+_LIST_DEPTHS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_GRAPH_DEPTHS = (24, 32, 48, 64, 96, 128, 192)
+_TIMED_QUERIES = 40
+_EXACT_ROWS = 2048
+_ENOUGH = 0.9995
+"""No deeper search is measured once the sampled recall is this good."""
 _Z = 1.96
 """Standard errors to either side of a 95 % interval."""
 _SEED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Vectors to measure on.
+
+    Attributes:
+        vectors: Shape (n, dimension).
+        norms: Their lengths, shape (n,).
+        metric: How they are compared.
+    """
+
+    vectors: FloatArray
+    norms: FloatArray
+    metric: Metric
+
+    def truth(self, queries: FloatArray, k: int, positions: IntArray | None) -> list[IntArray]:
+        """Return the k best rows for each query, and all that tie with the last."""
+        search = flat.top_k_many if len(queries) > 1 else flat.top_k_one
+        found = search(
+            self.vectors, self.norms, queries, k, metric=self.metric, positions=positions
+        )
+        return [rows for rows, _ in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,154 +72,222 @@ class Sample:
         queries: Shape (m, dimension).
         truth: The positions of each query's K best rows, shape (m, K), −1 where there are fewer.
         own: The row that each query was taken from, −1 for one that was given, shape (m,).
+        allowed: The rows that a filter takes, None for all.
     """
 
     queries: FloatArray
     truth: IntArray
     own: IntArray
+    allowed: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def draw(
+        cls,
+        rows: Rows,
+        queries: FloatArray | None,
+        checkpoint: Callable[[], None],
+        *,
+        count: int = _QUERIES,
+        allowed: NDArray[np.bool_] | None = None,
+        seed: int = _SEED,
+    ) -> Sample:
+        """Take rows as queries, unless some are given, and find their exact answers.
+
+        A row is left out of its own answers.
+        """
+        own = np.full(0 if queries is None else len(queries), -1, np.int64)
+        if queries is None:
+            generator = np.random.default_rng(seed)
+            total = len(rows.vectors)
+            own = np.sort(generator.choice(total, min(count, total), replace=False))
+            queries = np.ascontiguousarray(rows.vectors[own])
+        positions = None if allowed is None else np.flatnonzero(allowed)
+        truth = np.full((len(queries), K), -1, np.int64)
+        for start in range(0, len(queries), 64):
+            checkpoint()
+            found = rows.truth(queries[start : start + 64], K + 1, positions)
+            for number, best in enumerate(found, start=start):
+                kept = best[best != own[number]][:K]
+                truth[number, : len(kept)] = kept
+        return cls(queries, truth, own, allowed)
+
+    @property
+    def bits(self) -> NDArray[np.uint8] | None:
+        """The allowed rows, eight to a byte."""
+        return None if self.allowed is None else np.packbits(self.allowed, bitorder="little")
 
 
-def draw_sample(
-    vectors: FloatArray,
-    norms: FloatArray,
-    metric: Metric,
-    queries: FloatArray | None = None,
-    *,
-    checkpoint: Callable[[], None] = lambda: None,
-) -> Sample:
-    """Take rows as queries, unless some are given, and find their exact answers.
+class Sweep:
+    """Measures the indexes of one segment.
 
-    A row is left out of its own answers.
+    Args:
+        rows: What the segment holds.
+        queries: Queries to measure with; None to take rows.
+        checkpoint: Called between steps; may raise to give up.
     """
-    own = np.full(0 if queries is None else len(queries), -1, np.int64)
-    if queries is None:
-        generator = np.random.default_rng(_SEED)
-        own = np.sort(generator.choice(len(vectors), min(_QUERIES, len(vectors)), replace=False))
-        queries = np.ascontiguousarray(vectors[own])
-    truth = np.full((len(queries), K), -1, np.int64)
-    for start in range(0, len(queries), 32):
-        checkpoint()
-        found = flat.top_k_many(
-            vectors, norms, queries[start : start + 32], K + 1, metric=metric, positions=None
-        )
-        for row, (positions, _) in enumerate(found, start=start):
-            kept = positions[positions != own[row]][:K]
-            truth[row, : len(kept)] = kept
-    return Sample(queries, truth, own)
 
+    def __init__(
+        self, rows: Rows, queries: FloatArray | None, checkpoint: Callable[[], None]
+    ) -> None:
+        self._rows = rows
+        self._queries = queries
+        self._checkpoint = checkpoint
+        self.sample = Sample.draw(rows, queries, checkpoint)
+        self.exact_us_per_row = self._exact_cost_us(_EXACT_ROWS)
+        self._rerank_us = self._exact_cost_us(128)
 
-def measure_codes(
-    index: CodeIndex, sample: Sample, rerank_us: float, *, checkpoint: Callable[[], None]
-) -> tuple[list[OperatingPoint], float]:
-    """Sweep how many lists are looked into and how many candidates are reranked.
+    def scan(self, index: CodeIndex) -> list[OperatingPoint]:
+        """Measure how many candidates a scan of all codes needs, without filters and with."""
+        points = self._points(index, PlanKind.SCAN, 1, _CANDIDATES, [self.sample])
+        filtered = list(self._filtered_samples())
+        points += self._points(index, PlanKind.SCAN, 1, _CANDIDATES, filtered, filtered=True)
+        return pareto_front(points)
 
-    Returns:
-        The Pareto front, and what comparing every code costs, in CPU microseconds.
-    """
-    kind = PlanKind.SCAN if index.lists == 1 else PlanKind.LISTS
-    depths = [1]
-    while depths[-1] < index.lists:
-        depths.append(min(index.lists, max(depths[-1] + 1, int(depths[-1] * 1.5))))
-    points: list[OperatingPoint] = []
-    cost_us = 0.0
-    for depth in depths:
-        checkpoint()
-        cost_us = _cost_us(index, sample.queries, depth)
-        swept = _sweep(index, sample, kind, depth, cost_us, rerank_us)
-        points += swept
-        if min(point.recall for point in swept) > 0.9999 or swept[-1].recall_low == 1.0:  # noqa: PLR2004
-            break
-    scan_us = _cost_us(index, sample.queries, index.lists)
-    return pareto_front(points), scan_us
+    def lists(self, index: CodeIndex) -> list[OperatingPoint]:
+        """Measure how many lists have to be looked into."""
+        return self._deeper(index, PlanKind.LISTS, _LIST_DEPTHS, _CANDIDATES)
 
+    def graph(self, index: GraphIndex) -> list[OperatingPoint]:
+        """Measure how far a graph has to be walked."""
+        return self._deeper(index, PlanKind.GRAPH, _GRAPH_DEPTHS, _GRAPH_CANDIDATES)
 
-def measure_graph(
-    index: GraphIndex, sample: Sample, rerank_us: float, *, checkpoint: Callable[[], None]
-) -> list[OperatingPoint]:
-    """Sweep how far the graph is walked."""
-    points: list[OperatingPoint] = []
-    for depth in (16, 24, 32, 48, 64, 96, 128, 192, 256):
-        checkpoint()
-        cost_us = _cost_us(index, sample.queries, depth)
-        points += _sweep(index, sample, PlanKind.GRAPH, depth, cost_us, rerank_us, deepest=depth)
-    return pareto_front(points)
+    def _deeper(
+        self,
+        index: CodeIndex | GraphIndex,
+        kind: PlanKind,
+        depths: tuple[int, ...],
+        candidates: tuple[int, ...],
+    ) -> list[OperatingPoint]:
+        points: list[OperatingPoint] = []
+        for depth in depths:
+            points += self._points(index, kind, depth, candidates, [self.sample])
+            if max(point.recall for point in points) >= _ENOUGH:
+                break
+        return pareto_front(points)
 
-
-def measure_exact(
-    vectors: FloatArray, norms: FloatArray, metric: Metric, queries: FloatArray
-) -> tuple[float, float]:
-    """Return the CPU microseconds of comparing one true vector among many, and one candidate."""
-    count = min(len(vectors), 4096)
-    generator = np.random.default_rng(_SEED)
-    many = np.sort(generator.choice(len(vectors), count, replace=False))
-    few = many[:: max(1, count // 64)].copy()
-
-    def search(positions: IntArray) -> None:
-        for query in queries[:_TIMED_QUERIES]:
-            flat.top_k_one(vectors, norms, query[np.newaxis], K, metric=metric, positions=positions)
-
-    timed = min(len(queries), _TIMED_QUERIES)
-    many_us = _cpu_us(partial(search, many)) / timed
-    few_us = _cpu_us(partial(search, few)) / timed
-    per_row = max(1e-3, (many_us - few_us) / max(1, len(many) - len(few)))
-    return per_row, max(per_row, few_us / len(few))
-
-
-def _sweep(
-    index: CodeIndex | GraphIndex,
-    sample: Sample,
-    kind: PlanKind,
-    depth: int,
-    cost_us: float,
-    rerank_us: float,
-    deepest: int = _DEEPEST_CANDIDATES,
-) -> list[OperatingPoint]:
-    rows = index.candidates(sample.queries, deepest + 1, depth, None)
-    hits = _found_at(rows, sample)
-    wanted = np.maximum(1, (sample.truth >= 0).sum(axis=1))
-    points = []
-    for candidates in [c for c in _CANDIDATES if c <= deepest]:
-        recalls = (hits <= candidates).sum(axis=1) / wanted
-        mean = float(recalls.mean())
-        error = _Z * float(recalls.std(ddof=1)) / np.sqrt(len(recalls)) if len(recalls) > 1 else 1.0
-        points.append(
-            OperatingPoint(
-                kind,
-                depth,
-                candidates,
-                recall=mean,
-                recall_low=max(0.0, mean - float(error)),
-                recall_p5=float(np.percentile(recalls, 5)),
-                cost_us=cost_us + candidates * rerank_us,
+    def _points(
+        self,
+        index: CodeIndex | GraphIndex,
+        kind: PlanKind,
+        depth: int,
+        candidates: tuple[int, ...],
+        samples: list[Sample],
+        *,
+        filtered: bool = False,
+    ) -> list[OperatingPoint]:
+        self._checkpoint()
+        most = candidates[-1]
+        ranks = []
+        for sample in samples:
+            found = index.candidates(sample.queries, most + 1, depth, sample.bits)
+            ranks.append((_ranks(found, sample), sample))
+        cost_us = max(self._cost_us(index, depth, sample) for sample in samples)
+        points = []
+        for count in candidates:
+            worst = min(
+                (estimate(recalls(found <= count, sample.truth)) for found, sample in ranks),
+                key=lambda measured: measured.low,
             )
-        )
-    return points
+            points.append(
+                OperatingPoint(
+                    kind,
+                    depth,
+                    count,
+                    recall=worst.mean,
+                    recall_low=worst.low,
+                    recall_p5=worst.p5,
+                    cost_us=cost_us + count * self._rerank_us,
+                    filtered=filtered,
+                )
+            )
+            if worst.mean >= _ENOUGH:
+                break
+        return points
+
+    def _filtered_samples(self) -> Iterator[Sample]:
+        """Draw samples under filters as hard as they come: half-spaces and balls."""
+        rows = self._rows
+        generator = np.random.default_rng(_SEED + 1)
+        total = len(rows.vectors)
+        for share in (0.5, 0.1, 0.03):
+            direction = generator.standard_normal((1, rows.vectors.shape[1]), np.float32)[0]
+            centre = np.array(rows.vectors[generator.integers(total)])
+            for towards in (direction, centre):
+                self._checkpoint()
+                along = _products(rows.vectors, towards)
+                allowed = along >= np.quantile(along, 1 - share)
+                yield Sample.draw(
+                    rows,
+                    self._queries if self._queries is None else self._queries[:_FILTERED_QUERIES],
+                    self._checkpoint,
+                    count=_FILTERED_QUERIES,
+                    allowed=allowed,
+                    seed=int(generator.integers(1 << 30)),
+                )
+
+    def _exact_cost_us(self, count: int) -> float:
+        """Return the CPU time of comparing one true vector, of so many that lie anywhere."""
+        generator = np.random.default_rng(_SEED)
+        total = len(self._rows.vectors)
+        queries = self.sample.queries[:_TIMED_QUERIES]
+        chosen = [
+            np.sort(generator.integers(0, total, min(count, total))) for _ in range(len(queries))
+        ]
+
+        def search() -> None:
+            for query, positions in zip(queries, chosen, strict=True):
+                self._rows.truth(query[np.newaxis], K, positions)
+
+        return _cpu_us(search) / len(queries) / min(count, total)
+
+    def _cost_us(self, index: CodeIndex | GraphIndex, depth: int, sample: Sample) -> float:
+        """Return the CPU time of naming candidates for one query, on one thread."""
+        bits = sample.bits
+        queries = sample.queries[:_TIMED_QUERIES]
+
+        def search() -> None:
+            for query in queries:
+                index.candidates(query[np.newaxis], 64, depth, bits)
+
+        return _cpu_us(search) / len(queries)
 
 
-def _found_at(rows: IntArray, sample: Sample) -> IntArray:
+def recalls(found: NDArray[np.bool_], truth: IntArray) -> NDArray[np.float64]:
+    """Return recall by query: the share of the true neighbours that was found."""
+    there = truth >= 0
+    return np.asarray((found & there).sum(axis=1) / np.maximum(1, there.sum(axis=1)))
+
+
+def estimate(values: NDArray[np.float64]) -> RecallEstimate:
+    """Summarise recall over queries: mean, normal 95 % interval, 5th percentile."""
+    mean = float(values.mean())
+    error = _Z * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
+    return RecallEstimate(
+        mean,
+        low=max(0.0, mean - error),
+        high=min(1.0, mean + error),
+        p5=float(np.percentile(values, 5)),
+        queries=len(values),
+    )
+
+
+def _ranks(rows: IntArray, sample: Sample) -> IntArray:
     """Return the rank at which each true neighbour is a candidate, a large one if it is none."""
     ranks = np.full(sample.truth.shape, 1 << 40, np.int64)
     for number, (found, truth, own) in enumerate(zip(rows, sample.truth, sample.own, strict=True)):
-        order = np.argsort(found, kind="stable")
-        at = np.searchsorted(found[order], truth)
-        at = np.minimum(at, len(found) - 1)
-        there = (found[order][at] == truth) & (truth >= 0)
-        rank = order[at] + 1
-        own_at = np.flatnonzero(found == own)
-        if own >= 0 and len(own_at):
-            rank = rank - (rank > own_at[0] + 1)
-        ranks[number, there] = rank[there]
+        kept = found[found != own] if own >= 0 else found
+        order = np.argsort(kept, kind="stable")
+        at = np.minimum(np.searchsorted(kept[order], truth), len(kept) - 1)
+        there = (kept[order][at] == truth) & (truth >= 0)
+        ranks[number, there] = order[at][there] + 1
     return ranks
 
 
-def _cost_us(index: CodeIndex | GraphIndex, queries: FloatArray, depth: int) -> float:
-    timed = queries[:_TIMED_QUERIES]
-
-    def search() -> None:
-        for query in timed:
-            index.candidates(query[np.newaxis], 64, depth, None)
-
-    return _cpu_us(search) / len(timed)
+def _products(vectors: FloatArray, towards: FloatArray) -> FloatArray:
+    """Return inner products in blocks, on as many cores as numpy uses for a small product."""
+    return np.concatenate(
+        [vectors[start : start + 8192] @ towards for start in range(0, len(vectors), 8192)]
+    )
 
 
 def _cpu_us(work: Callable[[], None]) -> float:
