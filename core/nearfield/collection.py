@@ -34,8 +34,15 @@ from nearfield.queries import (
     read_queries,
 )
 from nearfield.ranking import maximal_marginal_relevance
-from nearfield.stores.base import Checkable, Include
-from nearfield.validation import check_id, check_ids, check_vectors
+from nearfield.stores.base import Checkable, Include, Tunable
+from nearfield.validation import (
+    check_id,
+    check_ids,
+    check_milliseconds,
+    check_positive,
+    check_share,
+    check_vectors,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,7 +52,14 @@ if TYPE_CHECKING:
 
     from nearfield.embedders import Embedder
     from nearfield.filters import Filter
-    from nearfield.stores.base import CheckReport, CollectionInfo, RepairReport, Store
+    from nearfield.stores.base import (
+        CheckReport,
+        CollectionInfo,
+        Explanation,
+        RepairReport,
+        Store,
+        TuningReport,
+    )
 
     Where: TypeAlias = Filter | Mapping[str, Any] | None
     """A filter, in either spelling."""
@@ -365,6 +379,50 @@ class Collection:
             read = self._embedded(read, await self._aembed_queries(read.words))
         return await asyncio.to_thread(self._run, options, read)
 
+    def explain(
+        self,
+        query: Query | None = None,
+        *,
+        k: int = 10,
+        where: Where = None,
+        mode: SearchMode | str = SearchMode.VECTOR,
+        vector: ArrayLike | None = None,
+    ) -> Explanation:
+        """Search, and tell how: the plan of each part, what it compared, and the recall expected.
+
+        Args:
+            query: See :meth:`search`, as for the options that follow.
+            k: The most hits.
+            where: A filter.
+            mode: How to match.
+            vector: The embedding of a text query, where it is known already.
+
+        Raises:
+            UnsupportedOperationError: The store does not tell.
+        """
+        options = SearchOptions.checked(
+            k=k, where=where, mode=mode, min_score=None, diversity=None, include=DEFAULT_PARTS
+        )
+        given = None if vector is None else [vector]
+        queries = read_queries([query], given, options.mode, self.info)
+        if queries.vectors is None and options.needs_vectors:
+            queries = self._embedded(queries, contract.embed_queries(self.embedder, queries.words))
+        return self._tunable().explain(options.request(queries))
+
+    async def aexplain(
+        self,
+        query: Query | None = None,
+        *,
+        k: int = 10,
+        where: Where = None,
+        mode: SearchMode | str = SearchMode.VECTOR,
+        vector: ArrayLike | None = None,
+    ) -> Explanation:
+        """Explain without blocking the event loop; see :meth:`explain`."""
+        return await asyncio.to_thread(
+            self.explain, query, k=k, where=where, mode=mode, vector=vector
+        )
+
     def scan(
         self, *, where: Where = None, include: Iterable[str] = DEFAULT_PARTS
     ) -> Iterator[Document]:
@@ -412,6 +470,83 @@ class Collection:
     async def astats(self) -> dict[str, Any]:
         """Return figures without blocking the event loop; see :meth:`stats`."""
         return await asyncio.to_thread(self.stats)
+
+    def maintain(self) -> int:
+        """Do now what is otherwise done in the background: index new documents, merge, clear away.
+
+        Worth calling after a bulk load, or at the end of a process that only writes. A store that
+        does this by itself returns 0.
+
+        Returns:
+            How many index segments were built.
+
+        Raises:
+            StoreBusyError: Another process was at it for longer than the timeout.
+        """
+        return self._store.maintain() if isinstance(self._store, Tunable) else 0
+
+    async def amaintain(self) -> int:
+        """Do maintenance without blocking the event loop; see :meth:`maintain`."""
+        return await asyncio.to_thread(self.maintain)
+
+    def tune(
+        self,
+        *,
+        target_recall: float = 0.99,
+        latency_ms: float | None = None,
+        memory_bytes: int | None = None,
+        queries: Sequence[Query] | NDArray[Any] | None = None,
+        recheck_share: float = 0.001,
+    ) -> TuningReport:
+        """Name the recall to hold; the cheapest plans that hold it are built, measured and used.
+
+        Recall is never given up for latency or memory: what cannot be met is said in the report.
+
+        Args:
+            target_recall: The mean recall@10, from 0 to 1. With 1 every vector is compared.
+            latency_ms: The most CPU milliseconds that a query may take.
+            memory_bytes: The most memory that indexes may take.
+            queries: Texts, or vectors of shape (n, dimension), as the collection will be asked;
+                documents are taken in their place when left out.
+            recheck_share: From now on, repeat this share of the searches exactly in the
+                background; ``stats()["index"]["live_recall"]`` is the outcome.
+
+        Returns:
+            What was measured, and what there was to choose from.
+
+        Raises:
+            InvalidInputError: An argument is out of range.
+            StoreBusyError: Another process was building segments for longer than the timeout.
+            UnsupportedOperationError: The store tunes itself, or not at all.
+        """
+        return self._tunable().tune(
+            target_recall=check_share(target_recall, "target_recall"),
+            latency_ms=None if latency_ms is None else check_milliseconds(latency_ms, "latency_ms"),
+            memory_bytes=None
+            if memory_bytes is None
+            else check_positive(memory_bytes, "memory_bytes"),
+            recheck_share=check_share(recheck_share, "recheck_share"),
+            queries=None if queries is None else self._query_vectors(queries),
+        )
+
+    async def atune(
+        self,
+        *,
+        target_recall: float = 0.99,
+        latency_ms: float | None = None,
+        memory_bytes: int | None = None,
+        queries: Sequence[Query] | NDArray[Any] | None = None,
+        recheck_share: float = 0.001,
+    ) -> TuningReport:
+        """Tune without blocking the event loop; see :meth:`tune`."""
+        return await asyncio.to_thread(
+            self.tune,
+            target_recall=target_recall,
+            latency_ms=latency_ms,
+            memory_bytes=memory_bytes,
+            queries=queries,
+            recheck_share=recheck_share,
+        )
 
     def check(self) -> CheckReport:
         """Verify every stored byte and report what is damaged, changing nothing."""
@@ -565,6 +700,22 @@ class Collection:
             )
         found = self._store.search(options.request(queries, spare=exclude is not None))
         return [_picked(hits, options, exclude) for hits in found]
+
+    def _query_vectors(self, queries: Sequence[Query] | NDArray[Any]) -> NDArray[np.float32]:
+        read = read_queries(list_queries(queries), None, SearchMode.VECTOR, self.info)
+        if read.vectors is None:
+            read = self._embedded(read, contract.embed_queries(self.embedder, read.words))
+        if read.vectors is None or not len(read.vectors):
+            raise InvalidInputError("queries is empty; leave it out to take documents instead")
+        return read.vectors
+
+    def _tunable(self) -> Tunable:
+        if not isinstance(self._store, Tunable):
+            raise UnsupportedOperationError(
+                f"the store of collection {self.info.name!r} chooses its plans itself; use its own "
+                "tools to tune or explain them"
+            )
+        return self._store
 
     def _checkable(self) -> Checkable:
         if not isinstance(self._store, Checkable):

@@ -24,8 +24,10 @@ __all__ = [
     "check_id",
     "check_ids",
     "check_metadata",
+    "check_milliseconds",
     "check_positive",
     "check_seconds",
+    "check_share",
     "check_text",
     "check_timestamp",
     "check_vectors",
@@ -273,6 +275,22 @@ def check_seconds(value: object, name: str) -> float:
     is_real = isinstance(value, int | float | np.integer | np.floating)
     if not is_real or isinstance(value, bool) or not 0 <= value <= MAX_SECONDS:  # type: ignore[operator]
         raise InvalidInputError(f"{name} is {value!r}, expected seconds, from 0 to {MAX_SECONDS:,}")
+    return float(value)  # type: ignore[arg-type]  # narrowed by `is_real`
+
+
+def check_share(value: object, name: str) -> float:
+    """Return a share from 0 to 1, or raise ``InvalidInputError``."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    if not is_real or isinstance(value, bool) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise InvalidInputError(f"{name} is {value!r}, expected a number from 0 to 1")
+    return float(value)  # type: ignore[arg-type]  # narrowed by `is_real`
+
+
+def check_milliseconds(value: object, name: str) -> float:
+    """Return a duration, or raise ``InvalidInputError``."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    if not is_real or isinstance(value, bool) or not 0 < value < math.inf:  # type: ignore[operator]
+        raise InvalidInputError(f"{name} is {value!r}, expected milliseconds, more than 0")
     return float(value)  # type: ignore[arg-type]  # narrowed by `is_real`
 
 

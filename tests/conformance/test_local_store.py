@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from tests.conformance.stores import EVERYTHING, StoreConformance, ids, pairs
+from tests.conformance.stores import DIMENSION, EVERYTHING, StoreConformance, ids, pairs
+from tests.segments import TINY_AUTOMATIC, searched_rows
 
 import nearfield
 from nearfield import Document, F
 from nearfield.stores.base import Checkable, Store, StoreFactory
-from nearfield.stores.local import tombstones
+from nearfield.stores.local import database, tombstones
 from nearfield.stores.local.connections import Durability
 from nearfield.stores.local.database import LocalDatabase
 from nearfield.stores.local.store import LocalStore
@@ -120,3 +123,28 @@ class TestLocalStore(StoreConformance):
         with pytest.raises(nearfield.errors.ReadOnlyError):
             reader.repair()
         assert path.read_bytes() == content
+
+
+class TestTinySegments(StoreConformance):
+    """The same with segments of a few rows, which come and go in the background."""
+
+    connect_options: ClassVar = {"durability": "normal"}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def tiny_segments(cls):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database, "LocalDatabase", partial(LocalDatabase, policy=TINY_AUTOMATIC))
+            yield
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def new_url(cls, tmp_path_factory, tiny_segments):
+        return lambda: str(tmp_path_factory.mktemp("database"))
+
+    def test_segments_are_built_and_searched(self, library):
+        until = time.monotonic() + 60
+        query = [1.0] * DIMENSION
+        while not searched_rows(library, query)["segments"] and time.monotonic() < until:
+            time.sleep(0.02)
+        assert searched_rows(library, query)["segments"]

@@ -19,17 +19,18 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests import segments
 from tests.oracle import Oracle
 
 import nearfield
 from nearfield import Document, F, Metric
 from nearfield.filters import And, Or
-from nearfield.stores.local import store as local_store
+from nearfield.stores.local import tombstones
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = 200
+EXAMPLES = 40
 """For each metric."""
 DIMENSION = 3
 IDS = ["a", "A", "b", "é", "e\u0301", "ß", "😀", "\x00", "a\x00", " ", "'", "%", "01", "1"]
@@ -90,14 +91,15 @@ class CollectionMachine(RuleBasedStateMachine):
     def begin(self, kept):
         self.folder = self.workplace / "database"
         shutil.copytree(self.template, self.folder)
-        self.tombstones_kept = local_store._TOMBSTONES_KEPT
-        local_store._TOMBSTONES_KEPT = kept  # how soon a handle that slept starts anew
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(tombstones, "_KEPT", kept)  # how soon a handle that slept starts anew
+        self.patch.setattr(tombstones, "_TRIMMED_EVERY", kept)
         self.oracle = Oracle(self.metric)
         self.handles = [self.open(), self.open()]
         self.scan = None
 
     def open(self):
-        return nearfield.open(self.folder, durability="normal", create=False)
+        return segments.reopen(self.folder, "default")
 
     def teardown(self):
         if not hasattr(self, "handles"):
@@ -109,7 +111,7 @@ class CollectionMachine(RuleBasedStateMachine):
             assert report.problems == ()
             assert report.documents == len(self.oracle.documents)
         finally:
-            local_store._TOMBSTONES_KEPT = self.tombstones_kept
+            self.patch.undo()
             self.scan = None
             for handle in self.handles:
                 handle.close()
@@ -241,6 +243,28 @@ class CollectionMachine(RuleBasedStateMachine):
     def reopen(self, handle):
         self.handles[handle].close()
         self.handles[handle] = self.open()
+
+    # ── segments ─────────────────────────────────────────────────────────────────────────────
+
+    @rule(handle=handles)
+    def maintain(self, handle):
+        collection = self.handles[handle]
+        segments.maintain(collection)
+        assert segments.maintain(collection) == 0
+        known = sorted(record.folder for record in segments.records(collection))
+        assert segments.folders(collection) == known
+
+    @rule(data=st.data())
+    def lose_a_file(self, data):
+        files = sorted((self.folder / "default" / "segments").glob("*/*"))
+        if files:
+            data.draw(st.sampled_from(files)).unlink()
+
+    @rule(data=st.data())
+    def lose_a_segment(self, data):
+        folders = sorted((self.folder / "default" / "segments").glob("*"))
+        if folders:
+            shutil.rmtree(data.draw(st.sampled_from(folders)))
 
     # ── comparing ────────────────────────────────────────────────────────────────────────────
 

@@ -351,8 +351,8 @@ class TuningReport:
 class Tunable(Protocol):
     """A store that measures how it searches and can be told what recall to hold."""
 
-    def explain(self, request: SearchRequest) -> list[Explanation]:
-        """Search, and tell for each query how it was answered."""
+    def explain(self, request: SearchRequest) -> Explanation:
+        """Answer one query, and tell how."""
         ...
 
     def tune(
@@ -361,9 +361,18 @@ class Tunable(Protocol):
         target_recall: float,
         latency_ms: float | None,
         memory_bytes: int | None,
+        recheck_share: float,
         queries: NDArray[np.float32] | None,
     ) -> TuningReport:
-        """Choose the cheapest plans that hold a recall, and keep to it from now on."""
+        """Choose the cheapest plans that hold a recall, and keep to it from now on.
+
+        Args:
+            target_recall: Mean recall@10, from 0 to 1; 1 compares every vector.
+            latency_ms: The most CPU milliseconds a query may take, or None.
+            memory_bytes: The most memory that indexes may take, or None.
+            recheck_share: The share of searches to repeat exactly in the background.
+            queries: Queries to measure with, shape (m, dimension); None to take documents.
+        """
         ...
 
     def maintain(self) -> int:

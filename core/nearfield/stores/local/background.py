@@ -14,9 +14,13 @@ from nearfield.stores.local.connections import translated_errors
 from nearfield.stores.local.forks import FORKS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nearfield.stores.local.compaction import Compaction
     from nearfield.stores.local.connections import ConnectionPool
     from nearfield.stores.local.files import CollectionFiles
+    from nearfield.stores.local.plans import Target
     from nearfield.stores.local.snapshots import Snapshot, Snapshots
 
 __all__ = ["Maintenance"]
@@ -28,7 +32,7 @@ _LOOK_AGAIN_S = 0.05
 
 
 class _AbandonedError(Exception):
-    """The collection was closed, or the process is ending."""
+    """The collection was closed or is being repaired, or the process is ending."""
 
 
 class Maintenance:
@@ -53,6 +57,7 @@ class Maintenance:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._pauses = 0
         self._unsealed = 0
         self._resume_at = 0.0
         self._pause_s = _FIRST_PAUSE_S
@@ -100,6 +105,10 @@ class Maintenance:
             time.sleep(_LOOK_AGAIN_S)
         self._unsealed = 0
 
+    def pending_rows(self) -> int:
+        """Return how many rows wait to be put into a segment."""
+        return self._compaction.pending_rows()
+
     def run(self) -> int:
         """Do all there is to do on this thread; return how many segments were built.
 
@@ -107,18 +116,15 @@ class Maintenance:
             StoreBusyError: Another process was at it for longer than the timeout.
             ReadOnlyError: The collection was opened with ``read_only=True``.
         """
-        if self._pool.read_only:
-            raise ReadOnlyError(
-                f"{self._pool.path} was opened with read_only=True; open it without to build "
-                "its segments"
-            )
-        with self._lease(self._pool.timeout_s) as held:
-            if not held:
-                raise StoreBusyError(
-                    f"another process was building segments in {self._files.folder} for more than "
-                    f"{self._pool.timeout_s} s; try again, or wait for it to finish"
-                )
+        with self._alone():
             return self._do_all(settle=True)
+
+    def retune(self, target: Target, queries: NDArray[np.float32] | None) -> None:
+        """Set the recall to hold, and build every segment for it; errors as of :meth:`run`."""
+        with self._alone():
+            self._do_all(settle=True)
+            self._compaction.retune(target, queries, self._checkpoint)
+            self._compaction.sweep()
 
     def close(self) -> None:
         """Give up what is under way and wait until it has. Idempotent."""
@@ -127,6 +133,20 @@ class Maintenance:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Give up what is under way in the background, and begin nothing until the end."""
+        with self._lock:
+            self._pauses += 1
+            thread = self._thread
+        try:
+            if thread is not None:
+                thread.join()
+            yield
+        finally:
+            with self._lock:
+                self._pauses -= 1
 
     def before_fork(self) -> None:
         """Hold the lock, so that the child gets it in a known state."""
@@ -148,12 +168,17 @@ class Maintenance:
         if not self._policy.automatic or self._pool.read_only:
             return
         with self._lock:
-            if self._thread is None and not self._closed:
+            if self._thread is None and not self._closed and not self._pauses:
                 # Not a daemon: a process must not end in the middle of a call to FAISS.
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._work, args=(settle,), name="nearfield-maintenance", daemon=False
                 )
-                self._thread.start()
+                self._thread = thread
+                try:
+                    thread.start()
+                except RuntimeError as error:  # too many threads, or the interpreter is ending
+                    self._thread = None
+                    self._put_off(error)
 
     def _work(self, settle: bool) -> None:  # noqa: FBT001 - a thread's argument
         try:
@@ -177,8 +202,8 @@ class Maintenance:
         """Try again later; until then the rows are searched where they are."""
         self.last_error = f"{type(error).__name__}: {error}"
         self._resume_at = time.monotonic() + self._pause_s
-        self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s)
         _LOG.warning("segments could not be built, next try in %.0f s: %s", self._pause_s, error)
+        self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s)
 
     def _do_all(self, *, settle: bool) -> int:
         with translated_errors(self._files.folder):
@@ -193,16 +218,39 @@ class Maintenance:
 
     def _checkpoint(self) -> None:
         # An open collection must not keep the process from ending.
-        if self._closed or not threading.main_thread().is_alive():
+        if self._closed or self._pauses or not threading.main_thread().is_alive():
             raise _AbandonedError
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._pool.read_only:
+            raise ReadOnlyError(
+                f"{self._pool.path} was opened with read_only=True; open it without to build "
+                "its segments"
+            )
+        thread = self._thread
+        if thread is not None:
+            thread.join()  # it may be at most of the work already
+        with self._lease(self._pool.timeout_s) as held:
+            if not held:
+                raise StoreBusyError(
+                    f"another process was building segments in {self._files.folder} for more than "
+                    f"{self._pool.timeout_s} s; try again, or wait for it to finish"
+                )
+            yield
 
     @contextmanager
     def _lease(self, timeout_s: float) -> Iterator[bool]:
         import filelock
 
+        # A connection that lies open keeps others from dropping or renaming the collection, whose
+        # folder the lock would otherwise bring back.
+        with self._pool.reading():
+            pass
         lock = filelock.FileLock(self._files.lease)
         try:
-            lock.acquire(timeout=timeout_s)
+            with translated_errors(self._files.lease):
+                lock.acquire(timeout=timeout_s)
         except filelock.Timeout:
             yield False
             return

@@ -18,9 +18,13 @@ from nearfield.stores.local.segments import SegmentRecord
 from nearfield.stores.local.tuning import Rows
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nearfield.stores.base import CollectionInfo
     from nearfield.stores.local.connections import ConnectionPool
     from nearfield.stores.local.files import CollectionFiles
+    from nearfield.stores.local.plans import Target
 
 __all__ = ["Compaction", "Policy", "Task"]
 
@@ -111,9 +115,10 @@ class Compaction:
             return None
         if gap is not None:
             return Task(*gap, "rebuild")
-        if unsealed >= (policy.quiet_seal_rows if settle else policy.seal_rows):
+        start = sealed[-1].last + 1 if sealed else 1
+        due = policy.quiet_seal_rows if settle else policy.seal_rows
+        if unsealed >= due and start <= newest:
             merged = _suffix_to_merge(sealed, unsealed, policy, settle=settle)
-            start = sealed[-1].last + 1 if sealed else 1
             first = merged[0].first if merged else start
             return Task(first, newest, "merge" if merged else "seal")
         for extent, record in zip(sealed, records, strict=True):
@@ -125,12 +130,44 @@ class Compaction:
                 return Task(merged[0].first, sealed[-1].last, "merge")
         return None
 
-    def run(self, task: Task, checkpoint: Callable[[], None]) -> bool:
+    def pending_rows(self) -> int:
+        """Return how many rows are in no segment, 0 while the collection is too small for one."""
+        with self._pool.reading() as connection:
+            sealed, unsealed, _ = _extents(connection, manifest.read_segments(connection))
+        rows = unsealed + sum(extent.live for extent in sealed)
+        return unsealed if rows >= self.policy.index_rows else 0
+
+    def retune(
+        self,
+        target: Target,
+        queries: NDArray[np.float32] | None,
+        checkpoint: Callable[[], None],
+    ) -> None:
+        """Set the recall to hold, and build every segment anew for it.
+
+        Args:
+            target: What to hold.
+            queries: Queries to measure with, shape (m, dimension); None to take rows.
+            checkpoint: Called between steps; may raise to give up.
+        """
+        with self._pool.writing() as connection:
+            manifest.write_target(connection, target)
+            records = manifest.read_segments(connection)
+        for record in records:
+            self.run(Task(record.first_slot, record.last_slot, "tune"), checkpoint, queries)
+
+    def run(
+        self,
+        task: Task,
+        checkpoint: Callable[[], None],
+        queries: NDArray[np.float32] | None = None,
+    ) -> bool:
         """Build a segment and enter it into the manifest.
 
         Args:
             task: What to build.
             checkpoint: Called between steps; may raise to give up.
+            queries: Queries to measure with; None to take rows.
 
         Returns:
             Whether it was entered; False if another process changed the same range meanwhile.
@@ -143,7 +180,7 @@ class Compaction:
         )
         try:
             self._copy_rows(writer, task, checkpoint)
-            record = self._index(writer, task, checkpoint)
+            record = self._index(writer, task, checkpoint, queries)
             if record is not None:
                 writer.move(self._files.segments / record.folder)
         finally:
@@ -151,10 +188,12 @@ class Compaction:
         with self._pool.writing() as connection:
             if _overlapping(manifest.read_segments(connection), task) != before:
                 return False
+            if tombstones.overslept(tombstones.newest_tombstone(connection), tombstone):
+                return False  # some of the rows that were deleted meanwhile left no trace
             manifest.replace_segments(
                 connection, task.first_slot, task.last_slot, [record] if record else []
             )
-            tombstones.forget_in(connection, task.first_slot, task.last_slot, tombstone)
+            tombstones.forget_in(connection, task.first_slot, task.last_slot, writer.slots())
         return True
 
     def sweep(self) -> None:
@@ -184,7 +223,11 @@ class Compaction:
             next_slot = int(batches[-1][0][-1]) + 1
 
     def _index(
-        self, writer: SegmentWriter, task: Task, checkpoint: Callable[[], None]
+        self,
+        writer: SegmentWriter,
+        task: Task,
+        checkpoint: Callable[[], None],
+        queries: NDArray[np.float32] | None,
     ) -> SegmentRecord | None:
         """Index what was copied, and measure the index."""
         files = writer.finish_rows()
@@ -193,7 +236,7 @@ class Compaction:
         rows = Rows(writer.vectors(), writer.norms(), self._info.metric)
         with self._pool.reading() as connection:
             target = manifest.read_target(connection)
-        ladder = Ladder(writer, rows, target, checkpoint)
+        ladder = Ladder(writer, rows, target, checkpoint, queries)
         ladder.build()
         return SegmentRecord(
             segment_id=0,

@@ -93,6 +93,8 @@ class CodeIndex:
         index.pq.cp.max_points_per_centroid = _TRAINING_ROWS
         built = cls(index, metric)
         sample = _sampled(rows, count, max(_TRAINING_ROWS, lists * _TRAINING_ROWS_PER_LIST))
+        if len(sample) < 1 << _CODE_BITS:  # FAISS refuses fewer rows than centroids
+            sample = np.resize(sample, (1 << _CODE_BITS, dimension))
         checkpoint()
         with one_thread():
             index.train(built._prepared(sample))

@@ -23,13 +23,14 @@ def read_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
     """Return the segments by ascending slots; a damaged entry is left out."""
     records: list[SegmentRecord] = []
     rows = connection.execute(
-        "SELECT segment_id, first_slot, last_slot, checksum, record FROM segments "
+        "SELECT segment_id, first_slot, last_slot, checksum, CAST(record AS BLOB) FROM segments "
         "ORDER BY first_slot"
     )
-    for segment_id, first_slot, last_slot, checksum, text in rows:
+    for segment_id, first_slot, last_slot, checksum, content in rows:
         try:
+            text = content.decode()
             record = SegmentRecord.from_json(text)
-        except (msgspec.MsgspecError, TypeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):  # or NULL
             continue
         intact = checksum == _checksum(text) and (
             (record.segment_id, record.first_slot, record.last_slot)
@@ -85,7 +86,10 @@ def write_target(connection: sqlite3.Connection, target: Target) -> None:
 
 def _count_change(connection: sqlite3.Connection) -> None:
     """Let every process notice: a change of the manifest is a write that changes no document."""
-    connection.execute("UPDATE state SET sequence = sequence + 1, generation = generation + 1")
+    connection.execute(
+        "UPDATE state SET sequence = sequence + 1, "
+        "generation = 1 + (max(0, CAST(generation AS INTEGER)) & 0xFFFFFFFF)"  # damaged or not
+    )
 
 
 def _checksum(text: str) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nearfield.stores.base import RecallEstimate
+
 __all__ = ["DEFAULT_TARGET", "OperatingPoint", "PlanKind", "Target", "cheapest", "pareto_front"]
 
 
@@ -28,11 +30,13 @@ class Target:
         recall: The mean recall@k to hold, from 0 to 1; 1 compares every vector.
         latency_ms: The most CPU milliseconds a query may take, or None.
         memory_bytes: The most memory that indexes may take, or None.
+        recheck_share: The share of searches that is repeated exactly in the background.
     """
 
     recall: float = 0.99
     latency_ms: float | None = None
     memory_bytes: int | None = None
+    recheck_share: float = 0.001
 
 
 DEFAULT_TARGET = Target()
@@ -48,7 +52,9 @@ class OperatingPoint:
         candidates: How many of the candidates are compared by their true vectors, for k = 10.
         recall: Mean recall@10 over the sampled queries.
         recall_low: The lower end of its 95 % interval.
+        recall_high: The upper end.
         recall_p5: The 5th percentile over queries.
+        queries: How many queries that was.
         cost_us: CPU microseconds per query, reranking included.
         filtered: Whether it was measured under filters that are correlated with the vectors, the
             worst of them counting.
@@ -59,9 +65,25 @@ class OperatingPoint:
     candidates: int
     recall: float
     recall_low: float
+    recall_high: float
     recall_p5: float
+    queries: int
     cost_us: float
     filtered: bool = False
+
+    def __str__(self) -> str:
+        where = {
+            PlanKind.SCAN: "scan of codes",
+            PlanKind.LISTS: f"{self.depth} lists",
+            PlanKind.GRAPH: f"graph, depth {self.depth}",
+        }[self.kind]
+        return f"{where}, {self.candidates} reranked"
+
+    def recall_estimate(self) -> RecallEstimate:
+        """Return the recall as it is reported."""
+        return RecallEstimate(
+            self.recall, self.recall_low, self.recall_high, self.recall_p5, self.queries
+        )
 
 
 def cheapest(

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearfield.errors import CorruptionError
+from nearfield.stores.local import manifest
 from nearfield.stores.local.inspection import SELECT_ROWS, row_problem
 from nearfield.stores.local.keyword import rebuild_index
+from nearfield.stores.local.plans import DEFAULT_TARGET
 from nearfield.stores.local.rows import INSERT_DOCUMENT, INSERT_VECTOR
 from nearfield.stores.local.schema import read_state
 
@@ -82,6 +84,10 @@ def mend_records(connection: sqlite3.Connection) -> None:
         "sequence = 1 + max(0, CAST(sequence AS INTEGER), "
         "(SELECT coalesce(max(sequence), 0) FROM documents))"
     )
+    try:
+        manifest.read_target(connection)
+    except CorruptionError:
+        manifest.write_target(connection, DEFAULT_TARGET)
     connection.execute(
         "UPDATE sqlite_sequence SET seq = max(CAST(seq AS INTEGER), "
         "(SELECT coalesce(max(slot), 0) FROM documents)) WHERE name = 'documents'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -98,7 +99,8 @@ class SegmentWriter:
         self._blocks: list[int] = []
         self._pending = np.empty((0, dimension), np.float32)
         self._unsynced = 0
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir()
         self._file = (folder / VECTORS).open("wb")
         self._file.write(b"\0" * _HEADER_BYTES)
 
@@ -128,7 +130,7 @@ class SegmentWriter:
         self._file.write(header.getvalue())
         self._close(self._file)
         return {
-            SLOTS: self._write_array(SLOTS, np.concatenate([np.empty(0, np.int64), *self._slots])),
+            SLOTS: self._write_array(SLOTS, self.slots()),
             NORMS: self._write_array(NORMS, self.norms()),
             BLOCKS: self._write_array(BLOCKS, np.array(self._blocks, np.uint32)),
         }
@@ -136,6 +138,10 @@ class SegmentWriter:
     def vectors(self) -> FloatArray:
         """Map the finished vectors."""
         return map_vectors(self.folder, self.rows, self._dimension)
+
+    def slots(self) -> NDArray[np.int64]:
+        """Return the slots of the rows."""
+        return np.concatenate([np.empty(0, np.int64), *self._slots])
 
     def norms(self) -> FloatArray:
         """Return the lengths of the vectors."""
@@ -166,7 +172,8 @@ class SegmentWriter:
 
     def discard(self) -> None:
         """Throw away what was written, unless it was moved."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk refuses what is left in the buffer
+            self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_blocks(self, vectors: FloatArray) -> None:

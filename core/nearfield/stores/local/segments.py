@@ -82,6 +82,25 @@ class SegmentRecord:
         """Return what :meth:`from_json` reads."""
         return msgspec.json.encode(self).decode()
 
+    @property
+    def index_bytes(self) -> int:
+        """The size of all files but the vectors."""
+        return sum(seal.size_bytes for seal in self.files.values())
+
+    def point(self, target: Target, *, filtered: bool = False) -> OperatingPoint | None:
+        """Return the cheapest setting that reaches a target; None for an exact scan."""
+        return cheapest(self.front, target.recall, filtered=filtered)
+
+    def plan(self, target: Target) -> str:
+        """Spell how it is searched for a target."""
+        point = self.point(target)
+        return "exact scan" if point is None else str(point)
+
+    def predicted_recall(self, target: Target) -> float:
+        """Return the recall measured for that."""
+        point = self.point(target)
+        return 1.0 if point is None else point.recall
+
     @classmethod
     def from_json(cls, text: str) -> SegmentRecord:
         """Read a record, or raise ``msgspec.DecodeError``."""
@@ -135,7 +154,7 @@ class Segment:
             }
         except FileNotFoundError:
             raise
-        except (CorruptionError, OSError, ValueError) as error:
+        except (CorruptionError, OSError, ValueError, RuntimeError, AttributeError) as error:
             raise self._damaged(str(error)) from error
         self._verified = np.zeros(len(self._blocks), np.bool_)
         self._all_verified = False
@@ -143,10 +162,8 @@ class Segment:
 
     def retarget(self, target: Target) -> None:
         """Choose the settings that hold a recall."""
-        self.target = target
-        usable = [point for point in self.record.front if point.kind in self._indexes]
-        self.point = cheapest(usable, target.recall)
-        self._filtered_point = cheapest(usable, target.recall, filtered=True)
+        self.point = self.record.point(target)
+        self._filtered_point = self.record.point(target, filtered=True)
 
     def part(self, live: NDArray[np.bool_]) -> Part:
         """Return the rows as a part of a collection."""

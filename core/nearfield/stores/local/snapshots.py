@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from nearfield.filters import lookup
 from nearfield.stores.local import manifest
 from nearfield.stores.local.columns import Column
 from nearfield.stores.local.memtable import Memtable
+from nearfield.stores.local.plans import DEFAULT_TARGET, Target
 from nearfield.stores.local.rows import SELECT_HEADS, decode_metadata, missing, verify_head
 from nearfield.stores.local.schema import State, read_state
 from nearfield.stores.local.segment_files import DamagedSegmentError
@@ -25,12 +27,12 @@ from nearfield.stores.local.tombstones import newest_tombstone, overslept, slots
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nearfield.documents import Metric
     from nearfield.filters import Filter
-    from nearfield.stores.base import CollectionInfo
+    from nearfield.stores.base import CollectionInfo, PlanStep
     from nearfield.stores.local.files import CollectionFiles
     from nearfield.stores.local.memtable import SlotRange
     from nearfield.stores.local.parts import Part
-    from nearfield.stores.local.plans import Target
     from nearfield.stores.local.segments import SegmentRecord
 
 __all__ = ["Snapshot", "Snapshots"]
@@ -44,13 +46,50 @@ class Snapshot:
         sequence: The number of the write it shows.
         parts: The rows, in ranges of slots that do not overlap.
         unsealed: How many rows the memtable holds.
+        rows: How many rows there are, deleted ones included.
         fields: The metadata fields that all parts have columns for.
+        target: The recall to hold.
     """
 
     sequence: int
     parts: tuple[Part, ...]
     unsealed: int
+    rows: int
     fields: frozenset[str]
+    target: Target
+
+    @property
+    def sealed(self) -> bool:
+        """Whether any rows are in segments, so that a search may be approximate."""
+        return self.rows > self.unsealed
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        metric: Metric,
+        where: Filter | None = None,
+        exact: bool = False,
+        steps: list[PlanStep] | None = None,
+    ) -> list[list[tuple[int, float]]]:
+        """Find the k best rows for each query; see :meth:`Part.search`.
+
+        Returns:
+            For each query, slots and exact scores in any order, with all that tie with the k-th.
+        """
+        found = [
+            part.search(queries, k, metric=metric, where=where, exact=exact, steps=steps)
+            for part in self.parts
+        ]
+        return [_merged(rankings, k) for rankings in zip(*found, strict=True)]
+
+    def memory_bytes(self) -> int:
+        """Return what indexes and the memtable's vectors take, mapped files included."""
+        return sum(
+            part.vectors.nbytes if part.segment is None else part.segment.record.index_bytes
+            for part in self.parts
+        )
 
     def matching_slots(self, where: Filter | None) -> NDArray[np.int64]:
         """Return the slots that are live and match, ascending."""
@@ -64,11 +103,15 @@ class Snapshot:
         return sum(part.selection(where).count for part in self.parts)
 
 
-_NEVER = Snapshot(-1, (), 0, frozenset())
+_NEVER = Snapshot(-1, (), 0, 0, frozenset(), DEFAULT_TARGET)
 
 
 class _SegmentMovedError(Exception):
     """A segment's files are gone; the manifest that names them may be outdated."""
+
+
+class _OutdatedError(Exception):
+    """Rows were sealed, deleted and unsealed again unseen, which leaves no tombstones."""
 
 
 class Snapshots:
@@ -131,7 +174,11 @@ class Snapshots:
                 return None
             if self._snapshot.sequence < state.sequence:
                 try:
-                    self._catch_up(connection, state)
+                    try:
+                        self._catch_up(connection, state)
+                    except _OutdatedError:
+                        self._reset()
+                        self._catch_up(connection, state)
                 except _SegmentMovedError:
                     self._reset()
                     return None
@@ -162,6 +209,7 @@ class Snapshots:
         self._sealed: list[Part] = []
         self._gaps: list[SlotRange] = []
         self._generation = -1
+        self._target = DEFAULT_TARGET
         self._tombstone = 0  # the last one applied
         self._snapshot = _NEVER
         self._changed_at = time.monotonic()
@@ -171,6 +219,7 @@ class Snapshots:
         if self._snapshot.sequence < 0 or overslept(newest, self._tombstone):
             self._reset()
             self._tombstone = newest
+        anew = self._snapshot.sequence < 0
         if state.generation != self._generation:
             self._follow_manifest(connection)
             self._generation = state.generation
@@ -183,6 +232,8 @@ class Snapshots:
         if live * 4 < 3 * len(self._recent.slots):
             self._keep_recent(np.flatnonzero(self._recent.live))
         count = live + sum(part.live_count for part in self._sealed)
+        if count != state.documents and not anew:
+            raise _OutdatedError
         _refuse_other_count(count, state.documents)
         self._publish(state.sequence)
 
@@ -192,23 +243,34 @@ class Snapshots:
         fields = frozenset.intersection(*(frozenset(part.columns) for part in parts))
         if sequence != self._snapshot.sequence:
             self._changed_at = time.monotonic()
-        self._snapshot = Snapshot(sequence, parts, len(self._recent.slots), fields)
+        unsealed = len(self._recent.slots)
+        rows = sum(len(part.slots) for part in parts)
+        self._snapshot = Snapshot(sequence, parts, unsealed, rows, fields, self._target)
 
     def _follow_manifest(self, connection: sqlite3.Connection) -> None:
         """Open the segments there are now, and leave the memtable with the other rows."""
-        target = manifest.read_target(connection)
+        target = self._target = manifest.read_target(connection)
         opened = {part.segment.record.segment_id: part for part in self._sealed if part.segment}
         dead = slots_since(connection, 0)
         sealed = []
-        for record in manifest.read_segments(connection):
+        records = manifest.read_segments(connection)
+        self._unusable &= {record.segment_id for record in records}
+        moved = False
+        for record in records:
             part = opened.get(record.segment_id)
-            segment = self._open(record, target) if part is None else part.segment
+            try:
+                segment = self._open(record, target) if part is None else part.segment
+            except _SegmentMovedError:
+                moved = True  # look at the others too: the next look must find none newly gone
+                continue
             if segment is None:
                 continue
             if part is None:
                 part = segment.part(np.ones(len(segment.slots), np.bool_))
             segment.retarget(target)
             sealed.append(part.without(dead))
+        if moved:
+            raise _SegmentMovedError
         self._sealed = sealed
         ranges = [
             (p.segment.record.first_slot, p.segment.record.last_slot) for p in sealed if p.segment
@@ -269,6 +331,21 @@ class Snapshots:
         self._sealed = [_with_columns(connection, part, paths) for part in self._sealed]
         self._recent = _with_columns(connection, self._recent, paths)
         self._publish(self._snapshot.sequence)
+
+
+def _merged(
+    rankings: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]], k: int
+) -> list[tuple[int, float]]:
+    """Join what was found in the parts: the k best and all that tie with the last."""
+    ranked = [
+        pair
+        for slots, scores in rankings
+        for pair in zip(slots.tolist(), scores.tolist(), strict=True)
+    ]
+    if len(rankings) > 1 and len(ranked) > k:
+        kth = nlargest(k, (score for _, score in ranked))[-1]
+        ranked = [pair for pair in ranked if pair[1] >= kth]
+    return ranked
 
 
 def _gaps_between(ranges: Sequence[SlotRange]) -> list[SlotRange]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from heapq import nlargest
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import Document, Hit, SearchMode
@@ -20,11 +20,13 @@ from nearfield.stores.base import (
     PlanStep,
     SearchRequest,
 )
-from nearfield.stores.local import inspection, repairs, tombstones
+from nearfield.stores.local import inspection, manifest, repairs, tombstones
 from nearfield.stores.local.background import Maintenance
 from nearfield.stores.local.compaction import Compaction, Policy
 from nearfield.stores.local.hits import Ranked, best_in_order, fetch_hits, read_documents
 from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_texts
+from nearfield.stores.local.plans import Target
+from nearfield.stores.local.recall import RecallMonitor
 from nearfield.stores.local.rows import (
     INSERT_DOCUMENT,
     INSERT_VECTOR,
@@ -41,6 +43,7 @@ from nearfield.stores.local.rows import (
 from nearfield.stores.local.schema import read_state
 from nearfield.stores.local.segment_files import DamagedSegmentError
 from nearfield.stores.local.snapshots import Snapshot, Snapshots
+from nearfield.stores.local.tuner import report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +52,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearfield.filters import Filter
-    from nearfield.stores.base import CheckReport, RepairReport
+    from nearfield.stores.base import CheckReport, RepairReport, TuningReport
     from nearfield.stores.local.connections import ConnectionPool
     from nearfield.stores.local.files import DatabaseFolder
+    from nearfield.stores.local.segments import SegmentRecord
 
     IntArray = NDArray[np.int64]
 
@@ -82,6 +86,7 @@ class LocalStore:
         self._snapshots = Snapshots(info, files)
         compaction = Compaction(info, pool, files, policy or Policy())
         self._maintenance = Maintenance(compaction, pool, files, self._snapshots)
+        self._monitor = RecallMonitor(info.metric)
 
     @property
     def info(self) -> CollectionInfo:
@@ -207,11 +212,10 @@ class LocalStore:
     ) -> list[Ranked]:
         queries = _required(request.vectors, "vectors", request.mode)
         metric, where = self._info.metric, request.where
-        found = [
-            part.search(queries, k, metric=metric, where=where, steps=steps)
-            for part in snapshot.parts
-        ]
-        return [_merged(rankings, k) for rankings in zip(*found, strict=True)]
+        ranked = snapshot.search(queries, k, metric=metric, where=where, steps=steps)
+        if snapshot.sealed and steps is None:
+            self._monitor.offer(snapshot, queries[0], k, where, ranked[0])
+        return ranked
 
     def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
         """Iterate over one moment's documents; see :class:`~nearfield.stores.base.Store`."""
@@ -248,8 +252,28 @@ class LocalStore:
                     "quarantined": "SELECT count(*) FROM quarantine",
                 }.items()
             }
+            records = manifest.read_segments(connection)
+            target = manifest.read_target(connection)
+            pending = self._maintenance.pending_rows()
         files = self._folder.collection(self._info.name)
-        return {**value, "size_bytes": files.size_bytes(), "path": str(files.folder)}
+        live_recall = self._monitor.estimate()
+        return {
+            **value,
+            "size_bytes": files.size_bytes(),
+            "path": str(files.folder),
+            "index": {
+                "segments": len(records),
+                "rows": sum(record.rows for record in records),
+                "pending_rows": pending,
+                "index_bytes": sum(record.index_bytes for record in records),
+                "plans": [record.plan(target) for record in records],
+                "target_recall": target.recall,
+                "predicted_recall": _predicted_recall(records, target, value["documents"]),
+                "live_recall": None if live_recall is None else asdict(live_recall),
+                "maintenance": "running" if self._maintenance.running else "idle",
+                "maintenance_error": self._maintenance.last_error,
+            },
+        }
 
     def check(self) -> CheckReport:
         """Verify every stored byte; see :class:`~nearfield.stores.base.Checkable`."""
@@ -257,8 +281,9 @@ class LocalStore:
 
     def repair(self) -> RepairReport:
         """Set damage aside and rebuild the rest; see :class:`~nearfield.stores.base.Checkable`."""
-        report = repairs.repair(self._pool, self._folder, self._info)
-        self._snapshots.forget()  # the file may be another one
+        with self._maintenance.paused():
+            report = repairs.repair(self._pool, self._folder, self._info)
+            self._snapshots.forget()  # the file may be another one
         return report
 
     def backup(self, destination: Path) -> None:
@@ -269,9 +294,30 @@ class LocalStore:
         """Build all segments that are due; see :class:`~nearfield.stores.base.Tunable`."""
         return self._maintenance.run()
 
+    def tune(
+        self,
+        *,
+        target_recall: float,
+        latency_ms: float | None,
+        memory_bytes: int | None,
+        recheck_share: float,
+        queries: NDArray[np.float32] | None,
+    ) -> TuningReport:
+        """Hold a recall from now on; see :class:`~nearfield.stores.base.Tunable`."""
+        target = Target(target_recall, latency_ms, memory_bytes, recheck_share)
+        self._maintenance.retune(target, queries)
+        while True:
+            try:
+                with self._view(None) as (_, snapshot):
+                    pass  # what it shows outlives the transaction
+                return report(snapshot, self._info.metric, target, queries)
+            except DamagedSegmentError as error:
+                self._snapshots.discard(error.segment_id)
+
     def close(self) -> None:
         """Give up what is under way in the background, and close every connection. Idempotent."""
         self._maintenance.close()
+        self._monitor.close()
         self._pool.close()
 
     @contextlib.contextmanager
@@ -308,17 +354,10 @@ def _by_keyword(
     return [keyword_top_k(connection, text, k, allowed) for text in texts]
 
 
-def _merged(rankings: Sequence[tuple[IntArray, NDArray[np.float64]]], k: int) -> Ranked:
-    """Join what was found in the parts: the k best and all that tie with the last."""
-    ranked = [
-        pair
-        for slots, scores in rankings
-        for pair in zip(slots.tolist(), scores.tolist(), strict=True)
-    ]
-    if len(rankings) > 1 and len(ranked) > k:
-        kth = nlargest(k, (score for _, score in ranked))[-1]
-        ranked = [pair for pair in ranked if pair[1] >= kth]
-    return ranked
+def _predicted_recall(records: Sequence[SegmentRecord], target: Target, documents: int) -> float:
+    """Return the recall that was measured for the plans in use; rows in no segment count as 1."""
+    missed = sum((1.0 - record.predicted_recall(target)) * record.rows for record in records)
+    return 1.0 - missed / documents if documents else 1.0
 
 
 def _required(value: Any, name: str, mode: SearchMode) -> Any:

@@ -63,13 +63,20 @@ def count_in(connection: sqlite3.Connection, first_slot: int, last_slot: int) ->
 
 
 def forget_in(
-    connection: sqlite3.Connection, first_slot: int, last_slot: int, position: int
+    connection: sqlite3.Connection, first_slot: int, last_slot: int, held: NDArray[np.int64]
 ) -> None:
-    """Delete the tombstones of a range of slots, up to one, whose rows no segment holds any more.
+    """Delete the tombstones of a range of slots, but for those that the range's segment holds.
 
-    Whoever missed them follows the manifest, which changes in the same transaction.
+    So each tombstone that is left is a dead row of a segment, and counting them counts those.
+    Whoever missed the others follows the manifest, which changes in the same transaction.
     """
-    connection.execute(
-        "DELETE FROM tombstones WHERE slot BETWEEN ? AND ? AND position <= ?",
-        (first_slot, last_slot, position),
+    rows = connection.execute(
+        "SELECT position, slot FROM tombstones WHERE slot BETWEEN ? AND ?", (first_slot, last_slot)
+    ).fetchall()
+    if not rows:
+        return
+    positions, slots = np.array(rows, np.int64).T
+    forgotten = positions[~np.isin(slots, held)]
+    connection.executemany(
+        "DELETE FROM tombstones WHERE position = ?", ((each,) for each in forgotten.tolist())
     )

@@ -195,7 +195,9 @@ class Sweep:
                     count,
                     recall=worst.mean,
                     recall_low=worst.low,
+                    recall_high=worst.high,
                     recall_p5=worst.p5,
+                    queries=worst.queries,
                     cost_us=cost_us + count * self._rerank_us,
                     filtered=filtered,
                 )

@@ -1,0 +1,181 @@
+"""Recall of the collection as a whole: measured when it is tuned, and watched while it is used."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nearfield.errors import NearfieldError
+from nearfield.stores.local.forks import FORKS
+from nearfield.stores.local.tuning import K, estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nearfield.documents import Metric
+    from nearfield.filters import Filter
+    from nearfield.stores.base import RecallEstimate
+    from nearfield.stores.local.snapshots import Snapshot
+
+    FloatArray = NDArray[np.float32]
+
+__all__ = ["Measurement", "RecallMonitor", "measure"]
+
+_QUERIES = 400
+_REMEMBERED = 1000
+_SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What searching a collection was measured to give and to cost.
+
+    Attributes:
+        recall: Recall@10 over the queries.
+        cost_us: CPU microseconds a query, on one thread, without fetching documents.
+        exact_cost_us: The same for comparing every vector.
+    """
+
+    recall: RecallEstimate
+    cost_us: float
+    exact_cost_us: float
+
+
+def measure(snapshot: Snapshot, metric: Metric, queries: FloatArray | None = None) -> Measurement:
+    """Search as planned and exactly, and compare.
+
+    Args:
+        snapshot: The collection.
+        metric: How its vectors are compared.
+        queries: Shape (m, dimension); None to take documents, each left out of its own answers.
+    """
+    own = np.full(0 if queries is None else len(queries), -1, np.int64)
+    if queries is None:
+        queries, own = _drawn(snapshot)
+    values, planned_us, exact_us = [], 0.0, 0.0
+    for query, slot in zip(queries, own.tolist(), strict=True):
+        asked = query[np.newaxis]
+        start = time.thread_time_ns()
+        found = snapshot.search(asked, K + 1, metric=metric)[0]
+        middle = time.thread_time_ns()
+        truth = snapshot.search(asked, K + 1, metric=metric, exact=True)[0]
+        planned_us += (middle - start) / 1e3
+        exact_us += (time.thread_time_ns() - middle) / 1e3
+        values.append(_recall(_best(found, slot), _best(truth, slot)))
+    count = max(1, len(values))
+    recall = estimate(np.array(values or [1.0]))
+    return Measurement(recall, planned_us / count, exact_us / count)
+
+
+class RecallMonitor:
+    """Repeats a small share of the searches exactly, in the background."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._values: deque[float] = deque(maxlen=_REMEMBERED)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        FORKS.add(self)
+
+    def offer(
+        self,
+        snapshot: Snapshot,
+        query: FloatArray,
+        k: int,
+        where: Filter | None,
+        found: list[tuple[int, float]],
+    ) -> None:
+        """Perhaps repeat a search, unless another is being repeated; return at once."""
+        if self._thread is not None or random.random() >= snapshot.target.recheck_share:  # noqa: S311
+            return
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._repeat,
+                    args=(snapshot, query.copy(), k, where, found),
+                    name="nearfield-recall",
+                )
+                self._thread.start()
+
+    def estimate(self) -> RecallEstimate | None:
+        """Return recall@k over the searches repeated last; None before the first."""
+        values = list(self._values)
+        return estimate(np.array(values)) if values else None
+
+    def close(self) -> None:
+        """Wait for what is under way. Idempotent."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def before_fork(self) -> None:
+        """Hold the lock, so that the child gets it in a known state."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the thread, which is the parent's."""
+        self._lock = threading.Lock()
+        self._thread = None
+
+    def _repeat(
+        self,
+        snapshot: Snapshot,
+        query: FloatArray,
+        k: int,
+        where: Filter | None,
+        found: list[tuple[int, float]],
+    ) -> None:
+        try:
+            truth = snapshot.search(
+                query[np.newaxis], k, metric=self._metric, where=where, exact=True
+            )[0]
+            self._values.append(_recall(_top(found, k), _top(truth, k)))
+        except NearfieldError:
+            pass  # damage is for the searches themselves to find
+        finally:
+            self._thread = None
+
+
+def _drawn(snapshot: Snapshot) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Take documents' vectors as queries, and their slots."""
+    generator = np.random.default_rng(_SEED)
+    live = sum(part.live_count for part in snapshot.parts)
+    queries, slots = [], []
+    for part in snapshot.parts:
+        rows = np.flatnonzero(part.live)
+        count = min(len(rows), round(_QUERIES * len(rows) / max(1, live)))
+        chosen = np.sort(generator.choice(rows, count, replace=False))
+        if part.segment is not None:
+            part.segment.verify(chosen)
+        queries.append(part.vectors[chosen])
+        slots.append(part.slots[chosen])
+    return np.concatenate(queries), np.concatenate(slots)
+
+
+def _best(ranked: list[tuple[int, float]], own: int) -> list[tuple[int, float]]:
+    return _top([pair for pair in ranked if pair[0] != own], K)
+
+
+def _top(ranked: list[tuple[int, float]], k: int) -> list[tuple[int, float]]:
+    return sorted(ranked, key=lambda pair: -pair[1])[:k]
+
+
+def _recall(found: list[tuple[int, float]], truth: list[tuple[int, float]]) -> float:
+    """Return the share of the true best that was found, any of those that tie counting alike."""
+    if not truth:
+        return 1.0
+    kth = truth[-1][1]
+    return min(1.0, sum(score >= kth for _, score in found) / len(truth))
