@@ -1,4 +1,5 @@
-"""What a new process pays: run as ``python -m benchmarks.startup import`` or ``open FOLDER``.
+"""What a new process pays: run as ``python -m benchmarks.startup import`` or ``open FOLDER``, or
+``search FOLDER QUERIES`` with a file of query vectors.
 
 Prints one JSON object. Run by the speed benchmarks, in a process of its own for each round.
 """
@@ -45,6 +46,36 @@ def measure_open(folder: str) -> dict[str, Any]:
     }
 
 
+def measure_search(folder: str, queries: str) -> dict[str, Any]:
+    """Time opening a collection up to its first hit; measure memory after many searches."""
+    import faiss  # noqa: F401
+    import filelock  # noqa: F401
+
+    import nearfield
+    import nearfield.stores.local.database
+
+    vectors = np.load(queries)
+    before = _memory_bytes()
+    start = time.perf_counter()
+    collection = nearfield.open(folder, create=False)
+    hits = collection.search(vectors[0])
+    first_hit_s = time.perf_counter() - start
+    for vector in vectors:
+        collection.search(vector)
+    after = _memory_bytes()
+    return {
+        "first_hit_s": first_hit_s,
+        "hits": len(hits),
+        "anonymous_bytes": after["Anonymous"] - before["Anonymous"],
+        "file_bytes": after["Rss"] - after["Anonymous"] - before["Rss"] + before["Anonymous"],
+    }
+
+
+def _memory_bytes() -> dict[str, int]:
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+    return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+
+
 def _resident_bytes() -> int:
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * resource.getpagesize()
@@ -59,4 +90,5 @@ def _peak_bytes() -> int:
 
 if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
-    print(json.dumps({"import": measure_import, "open": measure_open}[task](*arguments)))
+    tasks = {"import": measure_import, "open": measure_open, "search": measure_search}
+    print(json.dumps(tasks[task](*arguments)))

@@ -507,7 +507,7 @@ class Collection:
             latency_ms: The most CPU milliseconds that a query may take.
             memory_bytes: The most memory that indexes may take.
             queries: Texts, or vectors of shape (n, dimension), as the collection will be asked;
-                documents are taken in their place when left out.
+                when left out, queries are made from the documents.
             recheck_share: From now on, repeat this share of the searches exactly in the
                 background; ``stats()["index"]["live_recall"]`` is the outcome.
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import nearfield
 
 _CORE = Path(nearfield.__file__).parent.parent
+_ROOT = Path(__file__).parent.parent.parent
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start a Python process, with pipes to its stdin and stdout."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(_CORE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_CORE), str(_ROOT)])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

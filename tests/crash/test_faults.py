@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
-import subprocess
 
 import pytest
-from tests.crash.victims import Fault, Victims
+from tests.crash.victims import Fault, Victims, spread
 from tests.crash.workload import model_at, open_collection, verify
 
 SEED = 11
@@ -89,20 +87,6 @@ def test_a_failed_change_to_a_database_happened_or_did_not(tmp_path, faults, soa
     assert failures > 10
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.name == "nt" or os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("a small file system can only be mounted by root")
-    if subprocess.run(mounting, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system is not allowed here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_refuses_writes_until_there_is_room_again(tmp_path, small_disk):
     with Victims(tmp_path) as victims:
         death = victims.run("fill_disk", folder=small_disk, seed=SEED, ballast_bytes=2_000_000)
@@ -110,8 +94,3 @@ def test_a_full_disk_refuses_writes_until_there_is_room_again(tmp_path, small_di
     assert any(line.startswith("full ") for line in death.acknowledged)
     with open_collection(small_disk / "database") as collection:
         verify(collection, model_at(SEED, death.versions[-1]))
-
-
-def spread(total, wanted):
-    """Choose so many numbers from 1 to a total, evenly, the first ones included."""
-    return sorted({1 + i * total // wanted for i in range(wanted)} | set(range(1, 4)))

@@ -16,8 +16,11 @@ import time
 import traceback
 from pathlib import Path
 
+from tests import segments
 from workload import (
     DIMENSION,
+    DOCUMENTS,
+    NAME,
     Step,
     document,
     model_at,
@@ -29,7 +32,7 @@ from workload import (
 
 import nearfield
 from nearfield.errors import StorageFullError, StoreError
-from nearfield.stores.local import connections
+from nearfield.stores.local import connections, indexes
 
 
 class Acknowledgements:
@@ -108,6 +111,65 @@ def repair(command, acknowledge) -> None:
         collection.repair()
         acknowledge("repaired")
         acknowledge(f"changes {disarm()}")
+
+
+def maintain(command, acknowledge) -> None:
+    """Build all segments that are due, and search them."""
+    with segments.reopen(command["folder"], NAME, durability="full") as collection:
+        arm(command)
+        acknowledge(f"built {segments.maintain(collection)}")
+        acknowledge(f"found {len(collection.search(vector(0, 0), k=DOCUMENTS))}")
+    acknowledge(f"changes {disarm()}")
+
+
+def maintain_failing(command, acknowledge) -> None:
+    """Build segments while a change to the files fails, then again without."""
+    last = command["last"]
+    model = model_at(command["seed"], last)
+    with segments.reopen(command["folder"], NAME) as collection:
+        arm(command)
+        try:
+            segments.maintain(collection)
+        except StoreError as error:
+            acknowledge(f"failed {CHANGES[faults.faults_struck()]} {type(error).__name__}")
+        assert stored(collection) == model
+        assert len(collection.search(vector(0, 0), k=DOCUMENTS)) == len(model)
+        acknowledge(f"changes {disarm()}")
+        step = Step.at(command["seed"], last + 1)
+        step.perform(collection)
+        segments.maintain(collection)
+        verify(collection, step.apply(model))
+        assert segments.searched_rows(collection, vector(0, 0))["segments"]
+
+
+def fill_disk_building(command, acknowledge) -> None:
+    """Fill a small file system, so that no segment fits; go on, make room, and build."""
+    folder = Path(command["folder"])
+    ballast = folder / "ballast"
+    with segments.connect(folder / "database").create(NAME, dimension=DIMENSION) as collection:
+        version, model = 0, {}
+        while len(model) < DOCUMENTS // 2:
+            version += 1
+            Step.at(command["seed"], version).perform(collection)
+            model = Step.at(command["seed"], version).apply(model)
+        for room in range(0, 1 << 20, 4096):
+            disk = os.statvfs(folder)
+            ballast.write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - room)))
+            try:
+                segments.maintain(collection)
+                break
+            except StorageFullError:
+                acknowledge("full")
+            assert segments.folders(collection) == []
+            assert stored(collection) == model
+            assert len(collection.search(vector(0, 0), k=DOCUMENTS)) == len(model)
+            ballast.unlink()
+            version += 1
+            Step.at(command["seed"], version).perform(collection)
+            model = Step.at(command["seed"], version).apply(model)
+        assert segments.searched_rows(collection, vector(0, 0))["segments"]
+        verify(collection, model)
+        acknowledge(version)
 
 
 def fail(command, acknowledge) -> None:
@@ -244,6 +306,9 @@ TASKS = {
     for function in (
         fail,
         fill_disk,
+        fill_disk_building,
+        maintain,
+        maintain_failing,
         manage,
         manage_failing,
         repair,
@@ -281,6 +346,7 @@ def main() -> None:
             ctypes.c_char_p,
         ]
         faults.faults_mark.argtypes = [ctypes.c_long]
+    indexes._faiss()  # in milliseconds, too
     for line in sys.stdin:
         command = json.loads(line)
         pid = os.fork()

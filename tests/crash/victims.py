@@ -67,7 +67,8 @@ class Victims:
     def __init__(self, folder: Path, faults: Path | None = None) -> None:
         self._acknowledgements = folder / f"acknowledged-{time.monotonic_ns()}"
         self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
-        environment = {**os.environ, "PYTHONPATH": str(_CORE), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(_CORE), str(_HERE.parent.parent)])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         environment["OPENBLAS_NUM_THREADS"] = "1"
         arguments = []
         if faults is not None:
@@ -122,3 +123,8 @@ class Victims:
         self._errors.seek(0)
         lines = text.splitlines()
         return Death(status, lines, self._errors.read().decode(errors="replace"))
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """Choose so many numbers from 1 to a total, evenly, the first ones included."""
+    return sorted({1 + i * total // wanted for i in range(wanted)} | set(range(1, 4)))

@@ -30,7 +30,7 @@ from nearfield.stores.local import tombstones
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = 40
+EXAMPLES = 200
 """For each metric."""
 DIMENSION = 3
 IDS = ["a", "A", "b", "é", "e\u0301", "ß", "😀", "\x00", "a\x00", " ", "'", "%", "01", "1"]

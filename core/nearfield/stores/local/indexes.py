@@ -57,6 +57,12 @@ class CodeIndex:
         self._metric = metric
         self.lists: int = index.nlist
 
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        rows: int = self._index.ntotal
+        return rows
+
     @classmethod
     def build(
         cls,
@@ -174,6 +180,12 @@ class GraphIndex:
     def __init__(self, index: Any, metric: Metric) -> None:
         self._index = index
         self._metric = metric
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        rows: int = self._index.ntotal
+        return rows
 
     @classmethod
     def build(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearfield.errors import CorruptionError
 from nearfield.stores.base import CheckReport, Include, Problem
-from nearfield.stores.local import schema
+from nearfield.stores.local import manifest, schema
 from nearfield.stores.local.keyword import verify_index
 from nearfield.stores.local.rows import decode_document, decode_vector
 
@@ -84,6 +84,7 @@ def _record_problems(connection: sqlite3.Connection, path: str) -> list[Problem]
     problems = []
     try:
         schema.read_birth(connection, path)
+        manifest.read_target(connection)
         documents = schema.read_state(connection).documents
         count = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
         if documents != count:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nearfield.errors import NearfieldError
+from nearfield.stores.base import RecallEstimate
 from nearfield.stores.local.forks import FORKS
-from nearfield.stores.local.tuning import K, estimate
+from nearfield.stores.local.tuning import K, estimate, invent_queries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearfield.documents import Metric
     from nearfield.filters import Filter
-    from nearfield.stores.base import RecallEstimate
     from nearfield.stores.local.snapshots import Snapshot
 
     FloatArray = NDArray[np.float32]
@@ -53,8 +53,10 @@ def measure(snapshot: Snapshot, metric: Metric, queries: FloatArray | None = Non
     Args:
         snapshot: The collection.
         metric: How its vectors are compared.
-        queries: Shape (m, dimension); None to take documents, each left out of its own answers.
+        queries: Shape (m, dimension); None to make some from the documents.
     """
+    if not snapshot.rows:
+        return Measurement(RecallEstimate(1.0, 1.0, 1.0, 1.0, 0), 0.0, 0.0)
     own = np.full(0 if queries is None else len(queries), -1, np.int64)
     if queries is None:
         queries, own = _drawn(snapshot)
@@ -68,9 +70,8 @@ def measure(snapshot: Snapshot, metric: Metric, queries: FloatArray | None = Non
         planned_us += (middle - start) / 1e3
         exact_us += (time.thread_time_ns() - middle) / 1e3
         values.append(_recall(_best(found, slot), _best(truth, slot)))
-    count = max(1, len(values))
-    recall = estimate(np.array(values or [1.0]))
-    return Measurement(recall, planned_us / count, exact_us / count)
+    count = len(values)
+    return Measurement(estimate(np.array(values)), planned_us / count, exact_us / count)
 
 
 class RecallMonitor:
@@ -150,18 +151,21 @@ class RecallMonitor:
 
 
 def _drawn(snapshot: Snapshot) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Take documents' vectors as queries, and their slots."""
-    generator = np.random.default_rng(_SEED)
-    live = sum(part.live_count for part in snapshot.parts)
+    """Make queries from live rows, and tell the slots of those that are rows themselves."""
+    live = max(1, sum(part.live_count for part in snapshot.parts))
     queries, slots = [], []
     for part in snapshot.parts:
         rows = np.flatnonzero(part.live)
-        count = min(len(rows), round(_QUERIES * len(rows) / max(1, live)))
-        chosen = np.sort(generator.choice(rows, count, replace=False))
+        count = round(_QUERIES * len(rows) / live)
+        if not count:
+            continue
+        generator = np.random.default_rng(_SEED)
+        pool = np.sort(generator.choice(rows, min(len(rows), 2 * count), replace=False))
         if part.segment is not None:
-            part.segment.verify(chosen)
-        queries.append(part.vectors[chosen])
-        slots.append(part.slots[chosen])
+            part.segment.verify(pool)
+        made, own = invent_queries(part.vectors[pool], count, _SEED)
+        queries.append(made)
+        slots.append(np.where(own < 0, -1, part.slots[pool][own]))
     return np.concatenate(queries), np.concatenate(slots)
 
 

@@ -156,6 +156,9 @@ class Segment:
             raise
         except (CorruptionError, OSError, ValueError, RuntimeError, AttributeError) as error:
             raise self._damaged(str(error)) from error
+        held = [len(self.slots), len(self.norms), *(i.rows for i in self._indexes.values())]
+        if any(rows != record.rows for rows in held):
+            raise self._damaged(f"its files hold {held} rows")
         self._verified = np.zeros(len(self._blocks), np.bool_)
         self._all_verified = False
         self.retarget(target)

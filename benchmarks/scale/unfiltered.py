@@ -1,0 +1,170 @@
+"""Unfiltered search, one by one and in batches, beside bare hnswlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from benchmarks.scale.race import COLUMNS, Timing, race
+from benchmarks.scale.report import Bar, Result, Table
+from benchmarks.scale.truth import K
+
+if TYPE_CHECKING:
+    from benchmarks.scale.catalog import Catalog, Loaded, Shelf
+
+DEFAULT_TARGET = 0.99
+_TARGETS = (0.99, 0.95)
+_CURVE_TARGETS = (0.9, 0.97, 0.995)
+"""Measured for the figure alone."""
+_DEPTHS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 400)
+_ROUNDS = 7
+_BATCH = 256
+_NEEDED = {(0.99, "glosses"): 1.5, (0.99, "clusters"): 1.0, (0.95, "glosses"): 1.0, (0.95, "clusters"): 1.0}  # fmt: skip
+_NEEDED_BATCH = 2.0
+
+Points = Sequence[tuple[float, float]]
+"""Recall and microseconds a query."""
+
+
+def run_search(catalog: Catalog) -> Result:
+    """Measure ``search`` at several targets against hnswlib at several depths."""
+    result = Result()
+    for name in catalog.names:
+        loaded = catalog.loaded(name)
+        raw: dict[str, Any] = {"documents": len(loaded.shelf), "nearfield": {}}
+        for target in (*_TARGETS, *_CURVE_TARGETS):
+            if target != DEFAULT_TARGET:
+                loaded.collection.tune(target_recall=target)
+            _measure_target(catalog, loaded, target, result, raw)
+        loaded.collection.tune(target_recall=DEFAULT_TARGET)
+        result.raw[name] = raw
+    result.notes += [
+        "nearfield returns ten whole documents (text and metadata); hnswlib returns numbers.",
+        "hnswlib's time at equal recall is interpolated between the two depths around it; where "
+        "nearfield's recall is below that of the least depth, it is the least depth's.",
+    ]
+    return result
+
+
+def run_batch(catalog: Catalog) -> Result:
+    """Measure ``search_many`` of 256 queries against hnswlib's batch, one thread each."""
+    result = Result()
+    for name in catalog.names:
+        loaded = catalog.loaded(name)
+        queries = loaded.shelf.queries[:_BATCH]
+        index, _ = catalog.graph(loaded.shelf)
+
+        def ours(loaded: Loaded = loaded, queries: Any = queries) -> list[list[int]]:
+            found = loaded.collection.search_many(queries, k=K)
+            return [[int(hit.id) for hit in hits] for hits in found]
+
+        def graph(depth: int, index: Any = index, queries: Any = queries) -> list[list[int]]:
+            index.set_ef(depth)
+            found: list[list[int]] = index.knn_query(queries, k=K, num_threads=1)[0].tolist()
+            return found
+
+        contenders = {"search_many": ours}
+        contenders |= {_depth(ef): lambda ef=ef, graph=graph: graph(ef) for ef in _DEPTHS}
+        timings, found = race(contenders, items=_BATCH, rounds=_ROUNDS)
+        recalls = _recalls(loaded.shelf, found)
+        rows, ratio, raw = _compare("search_many", timings, recalls)
+        result.raw[name] = raw
+        columns = ["256 at once", "recall@10", *COLUMNS, "queries/s"]
+        result.tables.append(Table(f"Batches, {loaded.shelf.title}, one thread", columns, rows))
+        result.bars.append(
+            Bar(
+                f"search_many of 256, {name}, at recall {recalls['search_many']:.4f}",
+                f"{ratio['wall']:.2f} × hnswlib's batch (CPU {ratio['cpu']:.2f} ×)",
+                f"≥ {_NEEDED_BATCH:g} ×",
+                ratio["wall"] >= _NEEDED_BATCH,
+            )
+        )
+    return result
+
+
+def _measure_target(
+    catalog: Catalog, loaded: Loaded, target: float, result: Result, raw: dict[str, Any]
+) -> None:
+    name, queries = loaded.shelf.name, loaded.shelf.queries
+    index, _ = catalog.graph(loaded.shelf)
+
+    def graph(depth: int) -> list[list[int]]:
+        index.set_ef(depth)
+        return [index.knn_query(query, k=K)[0][0].tolist() for query in queries]
+
+    subject = f"nearfield, target {target:g}"
+    contenders = {subject: lambda: loaded.find(queries)}
+    contenders |= {_depth(depth): lambda depth=depth: graph(depth) for depth in _DEPTHS}
+    timings, found = race(contenders, items=len(queries), rounds=_ROUNDS)
+    recalls = _recalls(loaded.shelf, found)
+    rows, ratio, measured = _compare(subject, timings, recalls)
+    plan = ", ".join(step.plan for step in loaded.collection.explain(queries[0]).steps)
+    raw["nearfield"][str(target)] = {**measured.pop(subject), "plan": plan}
+    raw["hnswlib"] = measured
+    if target not in _TARGETS:
+        return
+    title = f"Unfiltered, {loaded.shelf.title}, target {target:g}: {plan}"
+    columns = ["one query at a time", "recall@10", *COLUMNS, "queries/s"]
+    result.tables.append(Table(title, columns, rows))
+    needed = _NEEDED[target, name]
+    result.bars += [
+        Bar(
+            f"search, {name}, target {target:g}, at recall {recalls[subject]:.4f}",
+            f"{ratio['wall']:.2f} × hnswlib's queries/s (CPU {ratio['cpu']:.2f} ×)",
+            f"≥ {needed:g} ×",
+            ratio["wall"] >= needed,
+        ),
+        Bar(
+            f"recall@10 of held-out queries, {name}, target {target:g}",
+            f"{recalls[subject]:.4f}",
+            f"≥ {target:g}",
+            recalls[subject] >= target,
+        ),
+    ]
+
+
+def _compare(
+    subject: str, timings: Mapping[str, Timing], recalls: Mapping[str, float]
+) -> tuple[list[list[str]], dict[str, float], dict[str, Any]]:
+    """Return table rows, nearfield's speed over hnswlib's at the same recall, and raw figures."""
+    rows, raw = [], {}
+    for name, timing in timings.items():
+        cells = [name, f"{recalls[name]:.4f}", *timing.cells(), f"{1e6 / timing.best_us:,.0f}"]
+        rows.append(cells)
+        raw[name] = {"recall": recalls[name], **timing.to_json()}
+    rivals = [name for name in timings if name != subject]
+    ratio = {}
+    for clock in ("wall", "cpu"):
+        times = {name: _best(timing, clock) for name, timing in timings.items()}
+        points = [(recalls[name], times[name]) for name in rivals]
+        equal_us = interpolated_us(points, recalls[subject])
+        ratio[clock] = equal_us / times[subject]
+        if clock == "wall":
+            label = "hnswlib, at equal recall (interpolated)"
+            blank = ["", "", ""]
+            rows.append(
+                [label, f"{recalls[subject]:.4f}", f"{equal_us:.0f} µs", *blank,
+                 f"{1e6 / equal_us:,.0f}"]
+            )  # fmt: skip
+    return rows, ratio, raw
+
+
+def interpolated_us(points: Points, recall: float) -> float:
+    """Return the time at a recall; at the nearest point, where it is beyond all of them."""
+    ordered = sorted(points)
+    return float(
+        np.interp(recall, [point[0] for point in ordered], [point[1] for point in ordered])
+    )
+
+
+def _recalls(shelf: Shelf, found: Mapping[str, list[list[int]]]) -> dict[str, float]:
+    return {name: float(shelf.truth.recalls(rows).mean()) for name, rows in found.items()}
+
+
+def _best(timing: Timing, clock: str) -> float:
+    return timing.best_us if clock == "wall" else timing.cpu_best_us
+
+
+def _depth(depth: int) -> str:
+    return f"hnswlib, ef {depth}"
