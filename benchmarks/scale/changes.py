@@ -8,13 +8,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import nearfield.stores.local.files
 import numpy as np
 from benchmarks.scale.catalog import BATCH
 from benchmarks.scale.race import duration, race
 from benchmarks.scale.report import Bar, Result, Table
 from benchmarks.scale.truth import Truth
 from benchmarks.scale.unfiltered import DEFAULT_TARGET
+
+import nearfield.stores.local.files
 
 if TYPE_CHECKING:
     from benchmarks.scale.catalog import Catalog, Loaded

@@ -105,14 +105,12 @@ class Lance:
         self._database = lancedb.connect(str(folder))
 
     def fill(self, shelf: Shelf) -> None:
-        import pyarrow
+        import pyarrow as pa
         from lancedb.index import IvfPq
 
-        vectors = pyarrow.FixedSizeListArray.from_arrays(
-            pyarrow.array(shelf.base.ravel()), DIMENSION
-        )
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(shelf.base.ravel()), DIMENSION)
         columns = {"id": range(len(shelf)), "text": shelf.texts, "vector": vectors}
-        table = pyarrow.table({**columns, **shelf.fields})
+        table = pa.table({**columns, **shelf.fields})
         self._table = self._database.create_table("benchmark", table)
         self._table.create_index("vector", config=IvfPq(distance_type="cosine"))
 

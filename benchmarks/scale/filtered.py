@@ -40,14 +40,13 @@ def run(catalog: Catalog) -> Result:
                 loaded.collection.tune(target_recall=target)
             result.raw[name][str(target)] = _measure(loaded, target, result)
         loaded.collection.tune(target_recall=DEFAULT_TARGET)
-    result.notes += [
-        "Times are wall time, best of interleaved rounds, ten whole documents returned. 'New "
-        "filter' is the median first search with a filter that was never asked before.",
-        "'Exact' compares the true vectors of all matches, with FAISS's kernel over their positions "
-        "made in advance, and returns no documents.",
-        "A half-space takes the documents furthest in one direction: any, or that in which the "
-        "vectors differ most.",
-    ]
+    result.notes.append(
+        "Wall time, best of interleaved rounds, ten whole documents returned. 'New filter' is the "
+        "median search with a filter that was never asked before. 'Exact' compares the true "
+        "vectors of all matches, with FAISS's kernel over positions made in advance, and returns "
+        "no documents. A half-space takes the documents furthest in one direction: any, or that "
+        "in which the vectors differ most."
+    )
     return result
 
 

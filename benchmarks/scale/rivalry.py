@@ -65,9 +65,9 @@ def run(catalog: Catalog, work: Path, count: int | None) -> Result:
         columns = ["", "", "recall@10", "fewest hits", *COLUMNS, "× nearfield, wall", "CPU", ""]
         result.tables.append(Table(f"Peers, {ours.shelf.title}", columns, rows))
     result.notes.append(
-        "Peers at their defaults, then at the cheapest setting that reaches nearfield's recall or "
-        f"{_ENOUGH:g}, whichever is less, or the best that was tried. All return text and metadata. "
-        "Peers use as many threads of their own as they like; nearfield uses one."
+        "Peers at their defaults, and at the cheapest setting that was tried and reaches "
+        f"nearfield's recall or {_ENOUGH:g}, or else the best. All return text and metadata. Peers "
+        "use as many threads of their own as they like; nearfield uses one."
     )
     return result
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 K = 10
 _ROUNDING = 1e-6
-"""A float32 product of unit vectors is off by no more: a row this close to the k-th ties with it."""
+"""A float32 product of unit vectors errs by less: a row as close to the k-th ties with it."""
 
 
 class Truth:

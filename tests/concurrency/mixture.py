@@ -14,6 +14,7 @@ import time
 import traceback
 
 import numpy as np
+from tests import segments
 
 import nearfield
 from nearfield import Document, F
@@ -218,9 +219,31 @@ def without_name(metadata) -> dict[str, object]:
     return {key: value for key, value in metadata.items() if key not in {"name", "family"}}
 
 
+def watch_maintenance(collection) -> list[tuple[float, float]]:
+    """Return the spans in which this process builds segments, as they come; all share a clock."""
+    maintenance = collection._store._maintenance
+    do_all = maintenance._do_all
+    spans = []
+
+    def timed(**options):
+        started = time.monotonic()
+        try:
+            return do_all(**options)
+        finally:
+            spans.append((started, time.monotonic()))
+
+    maintenance._do_all = timed
+    return spans
+
+
 def main() -> None:
-    folder, first, threads, seconds, seed = sys.argv[1], *map(int, sys.argv[2:])
-    collection = nearfield.open(folder, create=False)
+    folder, first, threads, seconds, seed = sys.argv[1], *map(int, sys.argv[2:6])
+    if sys.argv[6:] == ["tiny segments"]:
+        policy = segments.Policy(index_rows=8, seal_rows=32, quiet_seal_rows=8, quiet_s=0.0)
+        collection = segments.reopen(folder, "default", policy=policy)
+    else:
+        collection = nearfield.open(folder, create=False)
+    spans = watch_maintenance(collection)
     owners = [Owner(collection, first + number, seed) for number in range(threads)]
     errors = []
     until = time.monotonic() + seconds
@@ -239,7 +262,7 @@ def main() -> None:
     collection.close()
     state = {name: version for owner in owners for name, version in owner.state.items()}
     calls = sum(owner.calls for owner in owners)
-    json.dump({"errors": errors, "state": state, "calls": calls}, sys.stdout)
+    json.dump({"errors": errors, "state": state, "calls": calls, "spans": spans}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,16 @@ _CORE = Path(nearfield.__file__).parent.parent
 _ROOT = Path(__file__).parent.parent.parent
 
 
+def environment() -> dict[str, str]:
+    """Return an environment in which nearfield and the tests can be imported."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(_CORE), str(_ROOT)])}
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start a Python process, with pipes to its stdin and stdout."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_CORE), str(_ROOT)])},
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -27,12 +27,15 @@ TWINS = [
     "close",
     "count",
     "delete",
+    "explain",
     "get",
+    "maintain",
     "repair",
     "scan",
     "search",
     "search_many",
     "stats",
+    "tune",
     "upsert",
 ]
 
@@ -104,6 +107,7 @@ def test_options_are_keyword_only():
         "get": ["ids"],
         "delete": ["ids"],
         "search": ["query"],
+        "explain": ["query"],
         "search_many": ["queries"],
         "scan": [],
         "count": ["where"],

@@ -15,6 +15,7 @@ from nearfield.cli.exits import EXIT_CODES_HELP, ExitCode, report
 from nearfield.cli.ingest import ingest
 from nearfield.cli.maintenance import backup, check, repair, stats
 from nearfield.cli.search import search
+from nearfield.cli.tuning import tune
 from nearfield.errors import InvalidInputError
 
 __all__ = ["CommandLine", "app"]
@@ -124,6 +125,7 @@ app.command()(search)
 app.command()(get)
 app.command()(delete)
 app.add_typer(collections_app, name="collections")
+app.command()(tune)
 app.command()(stats)
 app.command()(check)
 app.command()(repair)

@@ -1,7 +1,7 @@
 """``nearfield ingest``."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +11,9 @@ import typer
 import nearfield
 from nearfield.cli.exits import ExitCode
 from nearfield.cli.options import CollectionOption, DatabaseOption, EmbedderOption, JsonOption
-from nearfield.cli.output import note, print_json, print_line
+from nearfield.cli.output import note, print_json, print_line, working
 from nearfield.cli.progress import IngestBar
-from nearfield.errors import InvalidInputError
+from nearfield.errors import InvalidInputError, StoreBusyError
 
 if TYPE_CHECKING:
     from nearfield.collection import Collection
@@ -68,19 +68,19 @@ def ingest(
     from nearfield.ingest import sync
 
     try:
-        with (
-            _opened(database, collection, embedder, cache=not no_cache) as opened,
-            IngestBar(f"reading {paths[0]}") as bar,
-        ):
-            report = sync(
-                opened,
-                paths,
-                prune=prune,
-                include=include or (),
-                exclude=exclude or (),
-                encoding=encoding,
-                on_progress=bar,
-            )
+        with _opened(database, collection, embedder, cache=not no_cache) as opened:
+            with IngestBar(f"reading {paths[0]}") as bar:
+                report = sync(
+                    opened,
+                    paths,
+                    prune=prune,
+                    include=include or (),
+                    exclude=exclude or (),
+                    encoding=encoding,
+                    on_progress=bar,
+                )
+            with working("indexing"), suppress(StoreBusyError):  # another process is at it
+                opened.maintain()
     except KeyboardInterrupt:
         raise interrupted() from None
     if as_json:

@@ -43,6 +43,8 @@ def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, str]:
             lines[name.removesuffix("_bytes")] = size_text(value)
         elif isinstance(value, int):
             lines[name] = f"{value:,}"
+        elif isinstance(value, float):
+            lines[name] = f"{value:.4g}"
         elif isinstance(value, list | tuple):
             lines[name] = ", ".join(str(item) for item in value) or "-"
         else:

@@ -1,7 +1,7 @@
 """``nearfield search``."""
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from nearfield.cli.options import (
 from nearfield.cli.output import hit_json, note, print_hits, print_json
 from nearfield.documents import SearchMode
 from nearfield.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from nearfield.stores.base import Explanation
 
 __all__ = ["search"]
 
@@ -46,6 +49,9 @@ def search(
         str | None,
         typer.Option(metavar="ID", help="Look for what is like this document.", show_default=False),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell on stderr how the search was done.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Whole texts, not snippets.")] = False,
     embedder: EmbedderOption = None,
     as_json: JsonOption = False,
@@ -62,6 +68,8 @@ def search(
             query, k=k, where=parse_where(where), mode=chosen, min_score=min_score, like=like
         )
         seconds = time.perf_counter() - start_s
+        if explain and query is not None:
+            _note_plan(opened.explain(query, k=k, where=parse_where(where), mode=chosen))
     if as_json:
         print_json(
             {
@@ -77,3 +85,12 @@ def search(
         print_hits(hits, query=query or "", full=full)
     else:
         note("no hits")
+
+
+def _note_plan(explanation: "Explanation") -> None:
+    for step in explanation.steps:
+        note(
+            f"{step.plan}: {step.matching:,} of {step.rows:,} rows match, {step.compared:,} "
+            f"compared, recall {step.predicted_recall:.4f}"
+        )
+    note(f"selectivity {explanation.selectivity:.2%}")

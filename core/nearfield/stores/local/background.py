@@ -173,12 +173,12 @@ class Maintenance:
                 thread = threading.Thread(
                     target=self._work, args=(settle,), name="nearfield-maintenance", daemon=False
                 )
-                self._thread = thread
                 try:
                     thread.start()
                 except RuntimeError as error:  # too many threads, or the interpreter is ending
-                    self._thread = None
                     self._put_off(error)
+                else:
+                    self._thread = thread  # before it can end: that takes the lock
 
     def _work(self, settle: bool) -> None:  # noqa: FBT001 - a thread's argument
         try:
@@ -228,7 +228,8 @@ class Maintenance:
                 f"{self._pool.path} was opened with read_only=True; open it without to build "
                 "its segments"
             )
-        thread = self._thread
+        with self._lock:
+            thread = self._thread
         if thread is not None:
             thread.join()  # it may be at most of the work already
         with self._lease(self._pool.timeout_s) as held:
@@ -237,7 +238,23 @@ class Maintenance:
                     f"another process was building segments in {self._files.folder} for more than "
                     f"{self._pool.timeout_s} s; try again, or wait for it to finish"
                 )
-            yield
+            try:
+                self._verify_segments()
+                yield
+            except _AbandonedError:
+                raise ClosedError(
+                    f"the collection at {self._pool.path} was closed, or repaired, while its "
+                    "segments were built"
+                ) from None
+
+    def _verify_segments(self) -> None:
+        """Open all segments anew, so that those whose files are of no use are known."""
+        self._snapshots.reopen()
+        snapshot = None
+        while snapshot is None:
+            reached = self._snapshots.sequence
+            with self._pool.reading() as connection:
+                snapshot = self._snapshots.at(connection, reached=reached)
 
     @contextmanager
     def _lease(self, timeout_s: float) -> Iterator[bool]:

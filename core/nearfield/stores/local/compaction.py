@@ -115,20 +115,9 @@ class Compaction:
             return None
         if gap is not None:
             return Task(*gap, "rebuild")
-        start = sealed[-1].last + 1 if sealed else 1
-        due = policy.quiet_seal_rows if settle else policy.seal_rows
-        if unsealed >= due and start <= newest:
-            merged = _suffix_to_merge(sealed, unsealed, policy, settle=settle)
-            first = merged[0].first if merged else start
-            return Task(first, newest, "merge" if merged else "seal")
-        for extent, record in zip(sealed, records, strict=True):
-            if record.rows - extent.live > policy.dead_share * record.rows:
-                return Task(extent.first, extent.last, "drop dead rows")
-        if settle and len(sealed) > 1:
-            merged = _suffix_to_merge(sealed[:-1], sealed[-1].live, policy, settle=True)
-            if merged:
-                return Task(merged[0].first, sealed[-1].last, "merge")
-        return None
+        if unsealed >= (policy.quiet_seal_rows if settle else policy.seal_rows):
+            return _seal(sealed, unsealed, newest, policy, settle=settle)
+        return _thin_out(records, sealed, policy) or (_merge(sealed, policy) if settle else None)
 
     def pending_rows(self) -> int:
         """Return how many rows are in no segment, 0 while the collection is too small for one."""
@@ -246,6 +235,7 @@ class Compaction:
             rows=writer.rows,
             files={**files, **ladder.files},
             front=tuple(ladder.front),
+            exact_us=ladder.exact_us,
             exact_us_per_row=ladder.exact_us_per_row,
         )
 
@@ -284,6 +274,35 @@ def _first_gap(
         if rows.fetchone():
             return gap
         start = extent.last + 1
+    return None
+
+
+def _seal(
+    sealed: Sequence[_Extent], unsealed: int, newest: int, policy: Policy, *, settle: bool
+) -> Task:
+    """Put the memtable into a segment, with the newest segments where that is due."""
+    merged = _suffix_to_merge(sealed, unsealed, policy, settle=settle)
+    if merged:
+        return Task(merged[0].first, newest, "merge")
+    return Task(sealed[-1].last + 1 if sealed else 1, newest, "seal")
+
+
+def _thin_out(
+    records: Sequence[SegmentRecord], sealed: Sequence[_Extent], policy: Policy
+) -> Task | None:
+    """Build a segment anew that has many dead rows."""
+    for extent, record in zip(sealed, records, strict=True):
+        if record.rows - extent.live > policy.dead_share * record.rows:
+            return Task(extent.first, extent.last, "drop dead rows")
+    return None
+
+
+def _merge(sealed: Sequence[_Extent], policy: Policy) -> Task | None:
+    """Leave no segment that is not much larger than all newer ones."""
+    if len(sealed) > 1:
+        merged = _suffix_to_merge(sealed[:-1], sealed[-1].live, policy, settle=True)
+        if merged:
+            return Task(merged[0].first, sealed[-1].last, "merge")
     return None
 
 

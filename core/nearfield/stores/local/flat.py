@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,8 @@ def _faiss() -> Any:
 
 
 def _norm(vector: FloatArray) -> float:
-    return float(np.sqrt((vector.astype(np.float64) ** 2).sum()))
+    wide = vector.astype(np.float64)
+    return math.sqrt(wide @ wide)
 
 
 def _candidates(
@@ -210,8 +212,7 @@ def _rescore(
     vectors: FloatArray, query: FloatArray, rows: IntArray, k: int, metric: Metric
 ) -> Ranked:
     scores = exact_scores(vectors[rows], query, metric)
-    order = np.argsort(-scores, kind="stable")
+    order = (-scores).argsort(kind="stable")
     if len(order) > k:
-        ties = np.searchsorted(-scores[order], -scores[order[k - 1]], side="right")
-        order = order[:ties]
+        order = order[: np.count_nonzero(scores >= scores[order[k - 1]])]
     return rows[order], scores[order]

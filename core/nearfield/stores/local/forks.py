@@ -48,6 +48,8 @@ class Forks:
         self._stranded = frozenset[str]()
         self._members = weakref.WeakSet[_Forkable]()
         self._held: list[_Forkable] = []
+        self.in_child = False
+        """Whether this process began as a fork of one that had imported nearfield."""
 
     def add(self, member: _Forkable) -> None:
         """Tell a member of every fork, for as long as it lives."""
@@ -113,6 +115,7 @@ class Forks:
         self._stranded |= self._in_use.keys()
         self._in_use.clear()
         self._forking = False
+        self.in_child = True
         for member in self._held:
             member.after_fork_in_child()
         self._held = []

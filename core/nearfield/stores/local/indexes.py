@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.documents import Metric
+from nearfield.stores.local.forks import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ class CodeIndex:
 
     def write(self, path: Path) -> None:
         """Write the index to a file."""
-        _faiss().write_index(self._index, str(path))
+        _write(self._index, path)
 
     def candidates(
         self, queries: FloatArray, count: int, probes: int, bits: NDArray[np.uint8] | None
@@ -228,7 +229,7 @@ class GraphIndex:
 
     def write(self, path: Path) -> None:
         """Write the index to a file."""
-        _faiss().write_index(self._index, str(path))
+        _write(self._index, path)
 
     def candidates(
         self, queries: FloatArray, count: int, depth: int, bits: NDArray[np.uint8] | None
@@ -269,6 +270,13 @@ def _faiss() -> Any:
     return faiss
 
 
+def _write(index: Any, path: Path) -> None:
+    """Write an index by Python's own file: FAISS does not tell when the last of it fails."""
+    faiss = _faiss()
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
 @cache
 def _list_parameters(probes: int) -> Any:
     return _faiss().SearchParametersIVF(nprobe=probes)
@@ -281,7 +289,8 @@ def _graph_parameters(depth: int) -> Any:
 
 def _search(index: Any, queries: FloatArray, count: int, parameters: Any) -> IntArray:
     found: IntArray
-    if len(queries) > 1:
+    # A child of a fork would wait for the parent's team, whose threads it did not inherit.
+    if len(queries) > 1 and not FORKS.in_child:
         found = index.search(queries, count, params=parameters)[1]
         return found
     with one_thread():

@@ -60,6 +60,7 @@ class Ladder:
         self._target = target
         self._checkpoint = checkpoint
         self._sweep = Sweep(rows, queries, checkpoint)
+        self.exact_us = self._sweep.exact_us
         self.exact_us_per_row = self._sweep.exact_us_per_row
         self.front: list[OperatingPoint] = []
         self.files: dict[str, FileSeal] = {}

@@ -66,7 +66,8 @@ class SegmentRecord:
         rows: How many rows it holds.
         files: Its files, by name; the vectors are sealed block by block instead.
         front: The settings worth using, as measured when it was built or last tuned.
-        exact_us_per_row: What comparing one true vector costs, in CPU microseconds.
+        exact_us: What comparing every true vector costs, in CPU microseconds.
+        exact_us_per_row: What comparing one of a few rows that lie anywhere costs.
     """
 
     segment_id: int
@@ -76,6 +77,7 @@ class SegmentRecord:
     rows: int
     files: dict[str, FileSeal]
     front: tuple[OperatingPoint, ...]
+    exact_us: float
     exact_us_per_row: float
 
     def to_json(self) -> str:
@@ -181,9 +183,12 @@ class Segment:
         if point is None:
             return None
         candidates = max(point.candidates, -(-point.candidates * k // _TUNED_K))
-        exact_us = self.record.exact_us_per_row
-        cost_us = point.cost_us + (candidates - point.candidates) * exact_us
-        if 2 * candidates >= matching or matching * exact_us <= cost_us:
+        row_us = self.record.exact_us_per_row
+        cost_us = point.cost_us + (candidates - point.candidates) * row_us
+        exact_us = matching * row_us
+        if selection.mask is None:
+            exact_us = min(exact_us, self.record.exact_us)
+        if 2 * candidates >= matching or exact_us <= cost_us:
             return None
         depth = point.depth
         if point.kind is PlanKind.LISTS and k > _TUNED_K:

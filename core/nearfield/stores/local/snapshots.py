@@ -196,6 +196,12 @@ class Snapshots:
             self._unusable.add(segment_id)
             self._reset()
 
+    def reopen(self) -> None:
+        """Open and verify the segments' files anew; those known to be of no use stay so."""
+        with self._lock:
+            self._moved.clear()
+            self._reset()
+
     def forget(self) -> None:
         """Read everything anew."""
         with self._lock:

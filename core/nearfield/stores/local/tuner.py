@@ -69,7 +69,6 @@ def _trade_offs(segment: Segment) -> list[TradeOff]:
         )
         for point in sorted(points, key=lambda point: point.cost_us)
     ]
-    rows = segment.record.rows
     exact = RecallEstimate(1.0, 1.0, 1.0, 1.0, 0)
-    cost_us = rows * segment.record.exact_us_per_row
-    return [*trades, TradeOff("exact scan", exact, cost_us, chosen=segment.point is None)]
+    exact_us = segment.record.exact_us
+    return [*trades, TradeOff("exact scan", exact, exact_us, chosen=segment.point is None)]

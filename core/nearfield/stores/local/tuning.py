@@ -158,6 +158,8 @@ class Sweep:
         self._queries = queries
         self._checkpoint = checkpoint
         self.sample = Sample.draw(rows, queries, checkpoint)
+        query = self.sample.queries[:1]
+        self.exact_us = _cpu_us(lambda: self._rows.truth(query, K, None))
         self.exact_us_per_row = self._exact_cost_us(_EXACT_ROWS)
         self._rerank_us = self._exact_cost_us(128)
 
@@ -319,7 +321,7 @@ def _products(vectors: FloatArray, towards: FloatArray) -> FloatArray:
     )
 
 
-def _cpu_us(work: Callable[[], None]) -> float:
+def _cpu_us(work: Callable[[], object]) -> float:
     """Return the CPU time of this thread, the better of two runs, in microseconds."""
     times = []
     for _ in range(2):
