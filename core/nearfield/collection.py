@@ -702,12 +702,13 @@ class Collection:
         return [_picked(hits, options, exclude) for hits in found]
 
     def _query_vectors(self, queries: Sequence[Query] | NDArray[Any]) -> NDArray[np.float32]:
-        read = read_queries(list_queries(queries), None, SearchMode.VECTOR, self.info)
+        listed = list_queries(queries)
+        if not len(listed):
+            raise InvalidInputError("queries is empty; leave it out to take documents instead")
+        read = read_queries(listed, None, SearchMode.VECTOR, self.info)
         if read.vectors is None:
             read = self._embedded(read, contract.embed_queries(self.embedder, read.words))
-        if read.vectors is None or not len(read.vectors):
-            raise InvalidInputError("queries is empty; leave it out to take documents instead")
-        return read.vectors
+        return read.vectors  # type: ignore[return-value]  # given, or embedded just now
 
     def _tunable(self) -> Tunable:
         if not isinstance(self._store, Tunable):

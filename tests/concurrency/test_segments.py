@@ -158,9 +158,11 @@ def test_a_child_of_a_process_that_searched_with_several_threads_searches(tmp_pa
             collection = segments.connect(folder).create("notes", dimension=64)
             collection.upsert([Document("", id=f"{n}") for n in range(4000)], vectors=rows)
             assert segments.maintain(collection) == 1
-            segment = collection._store._snapshots.reopen() or collection.search(rows[0])
+            collection.search(rows[0])
             [part] = collection._store._snapshots._snapshot.parts
             [index] = part.segment._indexes.values()
+            import faiss
+            faiss.omp_set_num_threads(4)
             def search():
                 found = index.candidates(rows[:64], 5, 1, None)
                 assert found.shape == (64, 5)
@@ -230,13 +232,15 @@ def test_after_a_kill_during_a_build_another_process_takes_over(tmp_path):
         ),
         tmp_path,
     )
-    assert process.stdout.readline() == "building\n"
-    with segments.reopen(tmp_path, NAME, timeout_s=0.2) as collection:
-        with pytest.raises(StoreBusyError, match="building segments"):
-            segments.maintain(collection)
-        assert len(collection.search([1.0] * 16, k=1000)) == ROWS
-    process.kill()
-    process.communicate()
+    try:
+        assert process.stdout.readline() == "building\n"
+        with segments.reopen(tmp_path, NAME, timeout_s=0.2) as collection:
+            with pytest.raises(StoreBusyError, match="building segments"):
+                segments.maintain(collection)
+            assert len(collection.search([1.0] * 16, k=1000)) == ROWS
+    finally:
+        process.kill()
+        process.communicate()
     assert_sound(tmp_path, ROWS)
 
 

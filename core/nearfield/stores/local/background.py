@@ -265,13 +265,13 @@ class Maintenance:
         with self._pool.reading():
             pass
         lock = filelock.FileLock(self._files.lease)
-        try:
-            with translated_errors(self._files.lease):
+        held = True
+        with translated_errors(self._files.lease):
+            try:
                 lock.acquire(timeout=timeout_s)
-        except filelock.Timeout:
-            yield False
-            return
+            except filelock.Timeout:  # an OSError
+                held = False
         try:
-            yield True
+            yield held
         finally:
             lock.release()
