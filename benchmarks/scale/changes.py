@@ -162,7 +162,7 @@ def _write_and_search(
         loaded.collection.upsert(documents, vectors=vectors)
         upsert_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
-        loaded.find(shelf.queries[number % len(shelf.queries)][np.newaxis])
+        loaded.collection.search(shelf.queries[number % len(shelf.queries)])
         search_ms = (time.perf_counter() - start) * 1e3
         if build is not None and not build.is_alive():
             break

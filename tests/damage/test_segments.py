@@ -270,7 +270,7 @@ def test_a_record_that_seals_another_collections_file_changes_no_answer(folder, 
         assert_unharmed(folder, right)
 
 
-TARGET_DAMAGE = ["'{'", "'[]'", "5", "x'ff'", "CAST(x'ff' AS TEXT)", "'{\"recall\":\"x\"}'"]
+TARGET_DAMAGE = ["'{'", "'[]'", "5", "x'ff'", "CAST(x'ff' AS TEXT)", '\'{"recall":"x"}\'']
 
 
 @pytest.mark.parametrize("value", TARGET_DAMAGE)

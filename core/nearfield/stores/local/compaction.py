@@ -225,7 +225,13 @@ class Compaction:
         rows = Rows(writer.vectors(), writer.norms(), self._info.metric)
         with self._pool.reading() as connection:
             target = manifest.read_target(connection)
-        ladder = Ladder(writer, rows, target, checkpoint, queries)
+            documents = max(writer.rows, read_state(connection).documents)
+        budget_bytes = None
+        if target.memory_bytes is not None:
+            budget_bytes = target.memory_bytes * writer.rows // documents
+        ladder = Ladder(
+            writer, rows, target, checkpoint, budget_bytes=budget_bytes, queries=queries
+        )
         ladder.build()
         return SegmentRecord(
             segment_id=0,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.documents import Metric
-from nearfield.stores.local.forks import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     Rows = Callable[[int, int], FloatArray]
     """Returns the vectors of some rows, from one to before another, as they are stored."""
 
-__all__ = ["CodeIndex", "GraphIndex", "one_thread"]
+__all__ = ["CodeIndex", "GraphIndex", "one_thread", "worker_threads"]
 
 _CHUNK_ROWS = 8192
 _GRAPH_CHUNK_ROWS = 512
@@ -246,7 +245,9 @@ class GraphIndex:
 
 
 class one_thread:  # noqa: N801 - reads as a statement
-    """Keep FAISS on the calling thread: its teams cost more than they bring for one query.
+    """Keep FAISS on the calling thread.
+
+    Its teams of threads cost more than they bring for one query, and do not survive a fork.
 
     The number of OpenMP threads belongs to the thread that sets it, so others are not touched.
     """
@@ -287,14 +288,15 @@ def _graph_parameters(depth: int) -> Any:
     return _faiss().SearchParametersHNSW(efSearch=depth)
 
 
+def worker_threads() -> int:
+    """Return how many threads a batch of queries may use: OpenMP's number."""
+    threads: int = _faiss().omp_get_max_threads()
+    return threads
+
+
 def _search(index: Any, queries: FloatArray, count: int, parameters: Any) -> IntArray:
-    found: IntArray
-    # A child of a fork would wait for the parent's team, whose threads it did not inherit.
-    if len(queries) > 1 and not FORKS.in_child:
-        found = index.search(queries, count, params=parameters)[1]
-        return found
     with one_thread():
-        found = index.search(queries, count, params=parameters)[1]
+        found: IntArray = index.search(queries, count, params=parameters)[1]
     return found
 
 

@@ -44,6 +44,7 @@ class Ladder:
         rows: The rows.
         target: What they are to reach.
         checkpoint: Called between steps; may raise to give up.
+        budget_bytes: The most memory that the indexes may take; None for any.
         queries: Queries to measure with, shape (m, dimension); None to take rows.
     """
 
@@ -53,12 +54,15 @@ class Ladder:
         rows: Rows,
         target: Target,
         checkpoint: Checkpoint,
+        *,
+        budget_bytes: int | None = None,
         queries: FloatArray | None = None,
     ) -> None:
         self._writer = writer
         self._rows = rows
         self._target = target
         self._checkpoint = checkpoint
+        self._budget_bytes = budget_bytes
         self._sweep = Sweep(rows, queries, checkpoint)
         self.exact_us = self._sweep.exact_us
         self.exact_us_per_row = self._sweep.exact_us_per_row
@@ -87,8 +91,14 @@ class Ladder:
         self, kind: PlanKind, index: CodeIndex | GraphIndex, points: list[OperatingPoint]
     ) -> None:
         self._checkpoint()
-        index.write(self._writer.folder / INDEXES[kind])
-        self.files[INDEXES[kind]] = self._writer.seal(INDEXES[kind])
+        name = INDEXES[kind]
+        path = self._writer.folder / name
+        index.write(path)
+        taken = path.stat().st_size + sum(seal.size_bytes for seal in self.files.values())
+        if self.files and self._budget_bytes is not None and taken > self._budget_bytes:
+            path.unlink()
+            return
+        self.files[name] = self._writer.seal(name)
         self.front += points
 
     def _pays(self, points: list[OperatingPoint]) -> bool:

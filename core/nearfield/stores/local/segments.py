@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from nearfield.errors import CorruptionError
 from nearfield.stores.base import PlanStep
 from nearfield.stores.local import flat
-from nearfield.stores.local.indexes import CodeIndex, GraphIndex
+from nearfield.stores.local.indexes import CodeIndex, GraphIndex, worker_threads
 from nearfield.stores.local.parts import Part
 from nearfield.stores.local.plans import OperatingPoint, PlanKind, Target, cheapest
 from nearfield.stores.local.segment_files import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Segment", "SegmentRecord"]
 
 _TUNED_K = 10
+_QUERIES_PER_THREAD = 32
 _FEW_DEAD = 0.9
 """Plans that were measured without filters serve while no more than a tenth of the rows are dead:
 lists and graphs lead to rows that they may not return, and a scan finds others in their place."""
@@ -205,10 +207,25 @@ class Segment:
         steps: list[PlanStep] | None,
     ) -> list[Ranked]:
         """Follow a plan; arguments and results as of :meth:`Part.search`, but for row numbers."""
+        threads = min(worker_threads(), len(queries) // _QUERIES_PER_THREAD)
+        if threads > 1:
+            chunks = np.array_split(queries, threads)
+            with ThreadPoolExecutor(threads) as workers:
+                ranked = list(
+                    workers.map(lambda chunk: self._search(chunk, k, plan, selection), chunks)
+                )
+            found = [each for chunk in ranked for each in chunk]
+        else:
+            found = self._search(queries, k, plan, selection)
+        if steps is not None:
+            steps.append(self._step(plan, selection))
+        return found
+
+    def _search(
+        self, queries: FloatArray, k: int, plan: Plan, selection: Selection
+    ) -> list[Ranked]:
         index = self._indexes[plan.point.kind]
         found = index.candidates(queries, plan.candidates, plan.depth, selection.bits)
-        if steps is not None:
-            steps.append(self._step(plan, selection, int((found >= 0).sum())))
         enough = min(k, selection.count)
         return [
             self._rerank(query, rows, k, enough, selection)
@@ -251,7 +268,7 @@ class Segment:
             self.vectors, self.norms, query[np.newaxis], k, metric=self._metric, positions=positions
         )[0]
 
-    def _step(self, plan: Plan, selection: Selection, reranked: int) -> PlanStep:
+    def _step(self, plan: Plan, selection: Selection) -> PlanStep:
         rows, point = len(self.slots), plan.point
         index = self._indexes[point.kind]
         if point.kind is PlanKind.GRAPH:
@@ -266,7 +283,7 @@ class Segment:
             rows=rows,
             matching=selection.count,
             compared=compared,
-            reranked=reranked,
+            reranked=plan.candidates,
             predicted_recall=point.recall,
         )
 
