@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from benchmarks.scale.graph import Graph
 from benchmarks.scale.truth import K, Truth
 from benchmarks.vectors import DIMENSION, VectorSet, load_clusters, load_glosses
 
@@ -71,7 +72,7 @@ class Shelf:
         generator = np.random.default_rng(_SEED)
         sample = self.base[generator.choice(len(self), min(len(self), 20_000), replace=False)]
         _, directions = np.linalg.eigh(np.cov(sample, rowvar=False))
-        along = {
+        along: dict[str, NDArray[Any]] = {
             "random": generator.random(len(self)),
             "slope": self.base @ generator.standard_normal(DIMENSION).astype(np.float32),
             "axis": self.base @ directions[:, -1].astype(np.float32),
@@ -136,6 +137,7 @@ class Catalog:
         self._sets: dict[str, VectorSet] = {}
         self._shelves: dict[tuple[str, int | None], Shelf] = {}
         self._loaded: dict[tuple[str, int | None], Loaded] = {}
+        self._graphs: dict[str, Graph] = {}
 
     def shelf(self, name: str, count: int | None = None) -> Shelf:
         """Return a set's documents, or an even sample of so many of them, in their order."""
@@ -186,28 +188,11 @@ class Catalog:
         for loaded in self._loaded.values():
             loaded.collection.close()
 
-    def graph(self, shelf: Shelf) -> tuple[Any, dict[str, float]]:
-        """Return hnswlib's index of a shelf and what it cost to build, on one thread."""
-        import hnswlib
-
-        path = self._cache / f"{shelf.name}-{len(shelf)}.hnsw"
-        record = path.with_suffix(".hnsw.json")
-        index = hnswlib.Index(space="ip", dim=DIMENSION)
-        if record.exists():
-            index.load_index(str(path))
-        else:
-            index.init_index(len(shelf), M=32, ef_construction=200, random_seed=_SEED)
-            index.set_num_threads(1)
-            cpu, wall = time.process_time(), time.perf_counter()
-            index.add_items(shelf.base, num_threads=1)
-            cost = {
-                "cpu_s": time.process_time() - cpu,
-                "wall_s": time.perf_counter() - wall,
-            }
-            index.save_index(str(path))
-            record.write_text(json.dumps(cost), "utf-8")
-        index.set_num_threads(1)
-        return index, json.loads(record.read_bytes())
+    def graph(self, name: str) -> Graph:
+        """Return hnswlib's index of a whole set."""
+        if name not in self._graphs:
+            self._graphs[name] = Graph(self.shelf(name), self._cache)
+        return self._graphs[name]
 
     def _make_shelf(self, name: str, count: int | None) -> Shelf:
         vectors = self._vectors(name, count)

@@ -66,7 +66,7 @@ def run_churn(catalog: Catalog) -> Result:
         catalog.drop(loaded)
         result.raw[name] = stages
         columns = ["state", "documents", "recall@10", "wall best", "CPU best", "plan"]
-        rows = [
+        cells = [
             [
                 stage["state"],
                 f"{stage['documents']:,}",
@@ -77,7 +77,7 @@ def run_churn(catalog: Catalog) -> Result:
             ]
             for stage in stages
         ]
-        result.tables.append(Table(f"Deletes and updates, {shelf.title}", columns, rows))
+        result.tables.append(Table(f"Deletes and updates, {shelf.title}", columns, cells))
         result.bars += [
             Bar(
                 f"{name}: recall, {stage['state']}",
@@ -106,11 +106,11 @@ def run_writes(catalog: Catalog) -> Result:
         for start in range(0, len(dead), BATCH):
             loaded.collection.delete([str(row) for row in dead[start : start + BATCH]])
         build = threading.Thread(target=loaded.collection.maintain)
-        start = time.perf_counter()
+        began = time.perf_counter()
         build.start()
         during = _write_and_search(loaded, build, first=_WRITES)
         build.join()
-        build_s = time.perf_counter() - start
+        build_s = time.perf_counter() - began
         catalog.drop(loaded)
         _tabulate_writes(result, loaded.shelf.title, idle, during, build_s)
         result.raw[name] = {"idle": idle, "during": during, "build_s": build_s}
@@ -150,7 +150,8 @@ def _write_and_search(
     loaded: Loaded, build: threading.Thread | None, *, first: int
 ) -> dict[str, list[float]]:
     """Write and search in turn; while a build runs, if one is given. Return milliseconds."""
-    shelf, laps = loaded.shelf, {"upsert": [], "search": []}
+    shelf = loaded.shelf
+    laps: dict[str, list[float]] = {"upsert": [], "search": []}
     for number in range(first, first + _WRITES):
         rows = [(number * _WRITTEN + place) % len(shelf) for place in range(_WRITTEN)]
         documents = [

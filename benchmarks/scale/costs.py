@@ -33,15 +33,15 @@ def run_build(catalog: Catalog) -> Result:
     columns = ["", "CPU", "of hnswlib's", "wall, writing included"]
     for name in catalog.names:
         shelf = catalog.shelf(name)
-        _, graph = catalog.graph(shelf)
+        graph = catalog.graph(name)
         in_batches = catalog.loaded(name)
         at_once = catalog.load(shelf, batch=len(shelf))
         catalog.drop(at_once)
-        rows = [["hnswlib, M = 32, efConstruction = 200", f"{graph['cpu_s']:.1f} s", "1",
-                 f"{graph['wall_s']:.0f} s"]]  # fmt: skip
-        result.raw[name] = {"hnswlib": graph}
+        rows = [["hnswlib, M = 32, efConstruction = 200", f"{graph.cpu_s:.1f} s", "1",
+                 f"{graph.wall_s:.0f} s"]]  # fmt: skip
+        result.raw[name] = {"hnswlib": {"cpu_s": graph.cpu_s, "wall_s": graph.wall_s}}
         for how, loaded in (("1,000 at a time", in_batches), ("in one call", at_once)):
-            share = loaded.build_cpu_s / graph["cpu_s"]
+            share = loaded.build_cpu_s / graph.cpu_s
             rows.append(
                 [
                     f"nearfield, written {how}",
@@ -139,7 +139,14 @@ def run_growth(catalog: Catalog, *, million: bool) -> Result:
 
 
 def _start(loaded: Loaded, queries: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.startup", "search", loaded.folder, queries]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.startup",
+        "search",
+        str(loaded.folder),
+        str(queries),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -122,7 +122,7 @@ class Lance:
             search = search.nprobes(setting["probes"]).refine_factor(setting["refine"])
         if below is not None:
             search = search.where(f"{FIELD} < {below}")
-        found = search.select(["id", "text", *_METADATA]).to_list()
+        found = search.select(["id", "text", *_METADATA, "_distance"]).to_list()
         return [row["id"] for row in found]
 
     def close(self) -> None:

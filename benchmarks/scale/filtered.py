@@ -25,6 +25,7 @@ _SHARES = (1, 10, 100, 500)
 _QUERIES = 200
 _ROUNDS = 3
 _NEW_FILTERS = 20
+_EXACT_QUERIES = 20
 _MOST = 4.0
 _NUMBERS = itertools.count(1)
 
@@ -94,9 +95,13 @@ def _measure_cell(
     contenders = {
         "filtered": lambda: loaded.find(queries, where),
         "unfiltered": lambda: loaded.find(queries),
-        "exact": lambda: [exact.find(query) for query in queries],
     }
     timings, found = race(contenders, items=len(queries), rounds=_ROUNDS)
+    few = queries[:_EXACT_QUERIES]
+    scanned, _ = race(
+        {"exact": lambda: [exact.find(query) for query in few]}, items=len(few), rounds=_ROUNDS
+    )
+    timings |= scanned
     wanted = min(K, int(allowed.sum()))
     counts = [len(rows) for rows in found["filtered"]]
     recalls = shelf.truth.recalls(found["filtered"], allowed)
@@ -105,7 +110,6 @@ def _measure_cell(
         "share": share / PER_MILLE,
         "recall": float(recalls.mean()),
         "recall_p5": float(np.percentile(recalls, 5)),
-        "exact_recall": float(shelf.truth.recalls(found["exact"], allowed).mean()),
         "fewest": min(counts),
         "short": sum(count < wanted for count in counts),
         "wall_us": timings["filtered"].best_us,
@@ -164,7 +168,7 @@ class _Exact:
         """Return the K best."""
         pointer = faiss.swig_ptr
         scores, rows, count = self._scores, self._rows, len(self._rows)
-        faiss.fvec_inner_products_by_idx(
+        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # made at import
             pointer(scores), pointer(query), pointer(self._base), pointer(rows),
             self._base.shape[1], 1, count,
         )  # fmt: skip

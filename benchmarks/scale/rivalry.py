@@ -95,7 +95,8 @@ def _measure(ours: Loaded, engine: Engine, below: int | None) -> dict[str, Any]:
     ours.find(queries[:2], where)
     wanted = min(_ENOUGH, recall(ours.find(queries, where)))
     settings = dict(engine.defaults)
-    if all(recall(peer(setting)()) < wanted for setting in settings.values()):
+    *_, last = settings.values()
+    if recall(peer(last)()) < wanted:
         settings |= _finer(engine.finer, lambda setting: recall(peer(setting)()) >= wanted)
     contenders = {"nearfield": lambda: ours.find(queries, where)}
     contenders |= {name: peer(setting) for name, setting in settings.items()}

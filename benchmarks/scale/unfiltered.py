@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from benchmarks.scale.race import COLUMNS, Timing, race
@@ -12,6 +13,7 @@ from benchmarks.scale.truth import K
 
 if TYPE_CHECKING:
     from benchmarks.scale.catalog import Catalog, Loaded, Shelf
+    from numpy.typing import NDArray
 
 DEFAULT_TARGET = 0.99
 _TARGETS = (0.99, 0.95)
@@ -24,7 +26,8 @@ _NEEDED = {"glosses": {0.99: 1.5, 0.95: 1.0}, "clusters": {0.99: 1.0, 0.95: 1.0}
 """Times hnswlib's queries/s, by set and target."""
 _NEEDED_BATCH = 2.0
 
-Points = Sequence[tuple[float, float]]
+Contenders: TypeAlias = dict[str, Callable[[], list[list[int]]]]
+Points: TypeAlias = Sequence[tuple[float, float]]
 """Recall and microseconds a query."""
 
 
@@ -54,19 +57,10 @@ def run_batch(catalog: Catalog) -> Result:
     for name in catalog.names:
         loaded = catalog.loaded(name)
         queries = loaded.shelf.queries[:_BATCH]
-        index, _ = catalog.graph(loaded.shelf)
-
-        def ours(loaded: Loaded = loaded, queries: Any = queries) -> list[list[int]]:
-            found = loaded.collection.search_many(queries, k=K)
-            return [[int(hit.id) for hit in hits] for hits in found]
-
-        def graph(depth: int, index: Any = index, queries: Any = queries) -> list[list[int]]:
-            index.set_ef(depth)
-            found: list[list[int]] = index.knn_query(queries, k=K, num_threads=1)[0].tolist()
-            return found
-
-        contenders = {"search_many": ours}
-        contenders |= {_depth(ef): lambda ef=ef, graph=graph: graph(ef) for ef in _DEPTHS}
+        graph = catalog.graph(name)
+        contenders: Contenders = {"search_many": partial(_find_many, loaded, queries)}
+        for depth in _DEPTHS:
+            contenders[_depth(depth)] = partial(graph.find_batch, queries, depth)
         timings, found = race(contenders, items=_BATCH, rounds=_ROUNDS)
         recalls = _recalls(loaded.shelf, found)
         rows, ratio = _compare("search_many", timings, recalls)
@@ -86,20 +80,20 @@ def run_batch(catalog: Catalog) -> Result:
     return result
 
 
+def _find_many(loaded: Loaded, queries: NDArray[np.float32]) -> list[list[int]]:
+    return [[int(hit.id) for hit in hits] for hits in loaded.collection.search_many(queries, k=K)]
+
+
 def _measure_target(
     catalog: Catalog, loaded: Loaded, target: float, result: Result, raw: dict[str, Any]
 ) -> None:
     name, queries = loaded.shelf.name, loaded.shelf.queries
-    index, _ = catalog.graph(loaded.shelf)
-
-    def graph(depth: int) -> list[list[int]]:
-        index.set_ef(depth)
-        return [index.knn_query(query, k=K)[0][0].tolist() for query in queries]
-
     subject = f"nearfield, target {target:g}"
-    contenders = {subject: lambda: loaded.find(queries)}
+    contenders: Contenders = {subject: partial(loaded.find, queries)}
     if target in _TARGETS:
-        contenders |= {_depth(depth): lambda depth=depth: graph(depth) for depth in _DEPTHS}
+        graph = catalog.graph(name)
+        for depth in _DEPTHS:
+            contenders[_depth(depth)] = partial(graph.find, queries, depth)
     timings, found = race(contenders, items=len(queries), rounds=_ROUNDS)
     recalls = _recalls(loaded.shelf, found)
     plan = ", ".join(step.plan for step in loaded.collection.explain(queries[0]).steps)

@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 from tests import segments
-from tests.concurrency.processes import environment, finish, run_code, start_code
+from tests.concurrency.processes import environment, run_code, start_code
 
 from nearfield.errors import StoreBusyError
 

@@ -139,7 +139,7 @@ class TestTinySegments(StoreConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def new_url(cls, tmp_path_factory, tiny_segments):
+    def new_url(cls, tmp_path_factory):
         return lambda: str(tmp_path_factory.mktemp("database"))
 
     def test_segments_are_built_and_searched(self, library):

@@ -31,11 +31,6 @@ def prepared(request, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def model():
-    return model_at(SEED, STEPS)
-
-
 def copied(original, folder):
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(original, folder)
@@ -64,9 +59,8 @@ def run(victims, folder, kind, nth, **command):
 
 
 @pytest.mark.parametrize("kind", [Fault.KILL, Fault.KILL_TORN], ids=lambda kind: kind.name)
-def test_a_kill_at_any_change_during_a_build_harms_nothing(
-    tmp_path, faults, soak, prepared, model, kind
-):
+def test_a_kill_at_any_change_during_a_build_harms_nothing(tmp_path, faults, soak, prepared, kind):
+    model = model_at(SEED, STEPS)
     folder = tmp_path / "database"
     with Victims(tmp_path, faults) as victims:
         death = run(victims, copied(prepared, folder), Fault.COUNT, 0)
@@ -86,7 +80,7 @@ def test_a_kill_at_any_change_during_a_build_harms_nothing(
     assert kills >= visited
 
 
-def test_kills_one_after_the_other_never_fill_the_disk(tmp_path, faults, soak, prepared, model):
+def test_kills_one_after_the_other_never_fill_the_disk(tmp_path, faults, soak, prepared):
     """Each process finds what the one before left, and is killed in its turn."""
     folder = copied(prepared, tmp_path / "database")
     with Victims(tmp_path, faults) as victims:
@@ -97,17 +91,17 @@ def test_kills_one_after_the_other_never_fill_the_disk(tmp_path, faults, soak, p
             changes += death.killed
             assert len(list((folder / NAME / "segments").glob("*"))) <= 3
         assert changes > 5
-    assert_sound(folder, model)
+    assert_sound(folder, model_at(SEED, STEPS))
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"),
+    "fault",
     [(Fault.FAIL_ONCE, errno.EIO), (Fault.FAIL_ON, errno.ENOSPC)],
     ids=["one fails", "all fail from one on"],
 )
-def test_a_failed_change_during_a_build_harms_nothing(
-    tmp_path, faults, soak, prepared, error, kind
-):
+def test_a_failed_change_during_a_build_harms_nothing(tmp_path, faults, soak, prepared, fault):
+    kind, error = fault
+
     def attempt(kind, nth):
         folder = copied(prepared, tmp_path / "database")
         death = victims.run(

@@ -207,8 +207,8 @@ class Segment:
         steps: list[PlanStep] | None,
     ) -> list[Ranked]:
         """Follow a plan; arguments and results as of :meth:`Part.search`, but for row numbers."""
-        threads = min(worker_threads(), len(queries) // _QUERIES_PER_THREAD)
-        if threads > 1:
+        threads = len(queries) // _QUERIES_PER_THREAD
+        if threads > 1 and (threads := min(threads, worker_threads())) > 1:
             chunks = np.array_split(queries, threads)
             with ThreadPoolExecutor(threads) as workers:
                 ranked = list(

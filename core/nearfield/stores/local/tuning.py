@@ -304,14 +304,13 @@ def estimate(values: NDArray[np.float64]) -> RecallEstimate:
 
 def _ranks(rows: IntArray, sample: Sample) -> IntArray:
     """Return the rank at which each true neighbour is a candidate, a large one if it is none."""
-    ranks = np.full(sample.truth.shape, 1 << 40, np.int64)
-    for number, (found, truth, own) in enumerate(zip(rows, sample.truth, sample.own, strict=True)):
-        kept = found[found != own] if own >= 0 else found
-        order = np.argsort(kept, kind="stable")
-        at = np.minimum(np.searchsorted(kept[order], truth), len(kept) - 1)
-        there = (kept[order][at] == truth) & (truth >= 0)
-        ranks[number, there] = order[at][there] + 1
-    return ranks
+    same = rows[:, np.newaxis, :] == sample.truth[:, :, np.newaxis]
+    ranks = same.argmax(axis=2) + 1
+    itself = rows == sample.own[:, np.newaxis]
+    own_rank = np.where(itself.any(axis=1), itself.argmax(axis=1) + 1, rows.shape[1] + 1)
+    ranks -= ranks > own_rank[:, np.newaxis]
+    there = same.any(axis=2) & (sample.truth >= 0)
+    return np.where(there, ranks, 1 << 40)
 
 
 def _products(vectors: FloatArray, towards: FloatArray) -> FloatArray:
