@@ -37,6 +37,7 @@ IDS = ["a", "A", "b", "é", "e\u0301", "ß", "😀", "\x00", "a\x00", " ", "'", 
 WORDS = ["red", "green", "blue", "été"]
 
 names = st.sampled_from(IDS)
+anyone = st.one_of(names, st.integers(0, 45).map("many {}".format))
 handles = st.integers(0, 1)
 conditions = st.sampled_from(
     [
@@ -87,8 +88,8 @@ class CollectionMachine(RuleBasedStateMachine):
     """An empty collection to start from; making one flushes the disk, copying does not."""
     workplace: ClassVar[Path]
 
-    @initialize(kept=st.sampled_from([2, 100_000]))
-    def begin(self, kept):
+    @initialize(kept=st.sampled_from([2, 100_000]), sealed=st.sampled_from([0, 12, 40]))
+    def begin(self, kept, sealed):
         self.folder = self.workplace / "database"
         shutil.copytree(self.template, self.folder)
         self.patch = pytest.MonkeyPatch()
@@ -97,6 +98,9 @@ class CollectionMachine(RuleBasedStateMachine):
         self.oracle = Oracle(self.metric)
         self.handles = [self.open(), self.open()]
         self.scan = None
+        if sealed:
+            self.write_many(0, np.array([1, 0, 2], np.float32), range(sealed))
+            assert segments.maintain(self.handles[0]) == 1
 
     def open(self):
         return segments.reopen(self.folder, "default")
@@ -127,15 +131,17 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), handle=handles, count=st.integers(1, 30), start=st.integers(0, 20))
     def upsert_many(self, data, handle, count, start):
-        row = data.draw(vectors(self.metric))
+        self.write_many(handle, data.draw(vectors(self.metric)), range(start, start + count))
+
+    def write_many(self, handle, row, numbers):
         batch = [
             Document("red", id=f"many {i}", metadata={"n": i % 4}, embedding=row * (1 + i % 3))
-            for i in range(start, start + count)
+            for i in numbers
         ]
         self.handles[handle].upsert(batch)
         self.oracle.upsert(batch)
 
-    @rule(handle=handles, ids=st.lists(names, max_size=5))
+    @rule(handle=handles, ids=st.lists(anyone, max_size=5))
     def delete(self, handle, ids):
         assert self.handles[handle].delete(ids) == self.oracle.delete(ids)
 
@@ -216,7 +222,7 @@ class CollectionMachine(RuleBasedStateMachine):
         assert self.handles[handle].count(where) == len(self.oracle.matching(where))
         assert len(self.handles[handle]) == len(self.oracle.documents)
 
-    @rule(handle=handles, ids=st.lists(names, max_size=4))
+    @rule(handle=handles, ids=st.lists(anyone, max_size=4))
     def get(self, handle, ids):
         assert self.handles[handle].get(ids) == [self.oracle.documents.get(each) for each in ids]
 

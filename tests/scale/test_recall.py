@@ -8,6 +8,7 @@ from tests.segments import connect
 
 import nearfield
 from nearfield import Document, F
+from nearfield.stores.local import ladder
 from nearfield.stores.local.compaction import Policy
 
 DIMENSION = 48
@@ -185,6 +186,19 @@ def test_what_cannot_be_met_is_said(tmp_path):
     assert not report.met
     assert len(report.shortfalls) == 2
     assert corpus.recall(10, np.arange(ROWS)) >= 0.98  # recall is not what gives way
+
+
+def test_memory_decides_which_indexes_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder, "_PAYS", 1e9)  # so few rows would need no graph otherwise
+    corpus = Corpus(tmp_path, "cosine")
+    free = corpus.collection.tune(target_recall=0.9)
+    bound = corpus.collection.tune(target_recall=0.9, memory_bytes=free.memory_bytes // 2)
+    plans = corpus.collection.stats()["index"]["plans"]
+    assert any("graph" in trade.plan for trade in free.front)
+    assert not any("graph" in trade.plan for trade in bound.front)
+    assert bound.memory_bytes < free.memory_bytes
+    assert all("scan" in plan for plan in plans)
+    assert corpus.recall(10, np.arange(ROWS)) >= 0.88
 
 
 def test_given_queries_are_what_recall_is_measured_with(tmp_path):

@@ -125,7 +125,7 @@ class Ladder:
         if point is None:
             return False
         growth = math.log(len(self._rows.vectors)) / math.log(len(trial.vectors))
-        return best is None or point.cost_us * growth**2 < best.cost_us
+        return best is None or point.cost_us * growth**2 <= _PAYS * best.cost_us
 
     def _trial(self) -> Rows:
         total = len(self._rows.vectors)

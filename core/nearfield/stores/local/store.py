@@ -416,7 +416,8 @@ def _next_sequence(connection: sqlite3.Connection, added: int) -> int:
 def _unsealed_at_most(connection: sqlite3.Connection, last_slot: int) -> int:
     """Return how many documents no segment holds, or somewhat more."""
     sealed: int = connection.execute(
-        "SELECT coalesce(max(last_slot), 0) FROM segments WHERE last_slot <= ?",  # others are damaged
+        "SELECT coalesce(max(last_slot), 0) FROM segments "
+        "WHERE last_slot <= ?",  # others are damaged
         (last_slot,),
     ).fetchone()[0]
     return min(last_slot - sealed, read_state(connection).documents)
