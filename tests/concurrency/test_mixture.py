@@ -13,7 +13,7 @@ from tests.concurrency.processes import finish, start
 import nearfield
 
 SECONDS = 20
-SECONDS_OF_SEGMENTS = 8
+SECONDS_OF_SEGMENTS = 6
 PROCESSES = 2
 THREADS = mixture.OWNERS // PROCESSES
 

@@ -24,7 +24,7 @@ from nearfield.stores.local.plans import PlanKind
 MAPPED = segment_files.VECTORS
 SCAN = segment_files.INDEXES[PlanKind.SCAN]
 FILES = [segment_files.SLOTS, segment_files.NORMS, segment_files.BLOCKS, MAPPED, SCAN]
-FLIPS = 24
+FLIPS = 16
 
 
 @pytest.fixture(scope="session")

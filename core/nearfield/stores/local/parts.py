@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Part", "Selection"]
 
 _CACHED_FILTERS = 32
+_CACHED_BYTES = 64 << 20
+_BYTES_PER_ROW = 9
+"""What a cached filter can take for each row: a mask, and a position if it matches."""
 
 
 class Selection:
@@ -84,7 +87,8 @@ class Part:
             if where is not None:
                 mask = mask & filter_mask(where, self.columns, len(self.slots))
                 count = int(np.count_nonzero(mask))
-            if len(self._selections) >= _CACHED_FILTERS:
+            room = _CACHED_BYTES // (_BYTES_PER_ROW * max(1, len(self.slots)))
+            if len(self._selections) >= min(_CACHED_FILTERS, max(2, room)):
                 self._selections.clear()
             found = self._selections[where] = Selection(mask, count)
         return found
