@@ -280,7 +280,7 @@ def test_a_record_that_seals_another_collections_file_changes_no_answer(folder, 
         assert_unharmed(folder, right)
 
 
-TARGET_DAMAGE = ["'{'", "'[]'", "5", "x'ff'", "CAST(x'ff' AS TEXT)", '\'{"recall":"x"}\'']
+TARGET_DAMAGE = ["'{'", "'{}'", "'[]'", "5", "x'ff'", "CAST(x'ff' AS TEXT)", '\'{"recall":"x"}\'']
 
 
 @pytest.mark.parametrize("value", TARGET_DAMAGE)
@@ -547,3 +547,18 @@ def test_a_segment_of_any_few_rows_can_be_built(tmp_path):
                 assert maintain(collection) == 1
                 assert searched_rows(collection, QUERIES[0]) == {"segments": rows, "memtable": 0}
                 assert len(collection.search(QUERIES[0], k=100)) == rows
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_check_names_a_damaged_segment_and_repair_throws_it_away(folder, right, name):
+    path = files_named(folder, name)[0]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with segments.reopen(folder, NAME) as collection:
+        found = collection.check()
+        assert found.documents == DOCUMENTS
+        assert [problem.kind for problem in found.problems] == ["segment"]
+        assert collection.repair().quarantined == ()
+        assert collection.check().ok
+    assert_unharmed(folder, right)

@@ -9,10 +9,14 @@ from nearfield.errors import CorruptionError
 from nearfield.stores.base import CheckReport, Include, Problem
 from nearfield.stores.local import manifest, schema
 from nearfield.stores.local.keyword import verify_index
+from nearfield.stores.local.plans import DEFAULT_TARGET
 from nearfield.stores.local.rows import decode_document, decode_vector
+from nearfield.stores.local.segments import Segment
 
 if TYPE_CHECKING:
+    from nearfield.stores.base import CollectionInfo
     from nearfield.stores.local.connections import ConnectionPool
+    from nearfield.stores.local.files import CollectionFiles
 
 __all__ = ["SELECT_ROWS", "check", "row_problem", "structure_problems"]
 
@@ -24,9 +28,10 @@ FROM documents LEFT JOIN vectors ON vectors.slot = documents.slot
 """Text is read as bytes: damaged text need not be UTF-8."""
 
 
-def check(pool: ConnectionPool, dimension: int) -> CheckReport:
-    """Verify the database's structure, every checksum and the keyword index."""
+def check(pool: ConnectionPool, info: CollectionInfo, files: CollectionFiles) -> CheckReport:
+    """Verify the database's structure, every checksum, the keyword index and the segments."""
     documents = 0
+    dimension = info.embedding.dimension
     with pool.borrow() as connection:
         problems = structure_problems(connection)
     try:
@@ -43,6 +48,10 @@ def check(pool: ConnectionPool, dimension: int) -> CheckReport:
         problems.append(Problem("structure", str(error)))
     if not pool.read_only and not any(problem.kind == "structure" for problem in problems):
         problems += _index_problems(pool)
+    try:
+        problems += _segment_problems(pool, info, files)
+    except CorruptionError as error:
+        problems.append(Problem("structure", str(error)))
     return CheckReport(documents, tuple(problems))
 
 
@@ -109,3 +118,22 @@ def _index_problems(pool: ConnectionPool) -> list[Problem]:
     except CorruptionError:
         return [Problem("keyword_index", "the keyword index disagrees with the texts")]
     return []
+
+
+def _segment_problems(
+    pool: ConnectionPool, info: CollectionInfo, files: CollectionFiles
+) -> list[Problem]:
+    """Read every file of the segments; what is wrong with one costs time, and no document."""
+    with pool.reading() as connection:
+        records = manifest.read_segments(connection)
+    problems = {}
+    for record in records:
+        folder = files.segments / record.folder
+        try:
+            opened = Segment(record, folder, info.embedding.dimension, info.metric, DEFAULT_TARGET)
+            opened.verify(None)
+        except (CorruptionError, OSError) as error:
+            problems[record.segment_id] = Problem("segment", str(error))
+    with pool.reading() as connection:  # another may have put others in their place
+        left = {record.segment_id for record in manifest.read_segments(connection)}
+    return [problem for segment_id, problem in problems.items() if segment_id in left]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 
 from nearfield.errors import CorruptionError
-from nearfield.stores.local.plans import Target
+from nearfield.stores.local.plans import DEFAULT_TARGET, Target
 from nearfield.stores.local.segments import SegmentRecord
 
 __all__ = ["LAST_SLOT", "read_segments", "read_target", "replace_segments", "write_target"]
@@ -70,17 +70,24 @@ def replace_segments(
 def read_target(connection: sqlite3.Connection) -> Target:
     """Return the recall to hold."""
     text = connection.execute("SELECT target FROM state").fetchone()[0]
+    if text == "":  # never set
+        return DEFAULT_TARGET
     try:
-        return msgspec.json.decode(text, type=Target)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise CorruptionError(
-            f"the record of the recall to hold is damaged ({error}); run `nearfield repair`"
-        ) from None
+        checksum, _, record = text.partition(" ")
+        if checksum == str(_checksum(record)):
+            return msgspec.json.decode(record, type=Target)
+        problem = "its checksum differs"
+    except (msgspec.MsgspecError, TypeError, AttributeError) as error:
+        problem = str(error)
+    raise CorruptionError(
+        f"the record of the recall to hold is damaged ({problem}); run `nearfield repair`"
+    )
 
 
 def write_target(connection: sqlite3.Connection, target: Target) -> None:
     """Set the recall to hold, in a write transaction."""
-    connection.execute("UPDATE state SET target = ?", (msgspec.json.encode(target).decode(),))
+    record = msgspec.json.encode(target).decode()
+    connection.execute("UPDATE state SET target = ?", (f"{_checksum(record)} {record}",))
     _count_change(connection)
 
 

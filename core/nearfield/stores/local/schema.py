@@ -41,7 +41,7 @@ CREATE TABLE state (
     sequence      INTEGER NOT NULL, -- of the last write
     documents     INTEGER NOT NULL, -- how many there are, to notice rows that vanished
     generation    INTEGER NOT NULL, -- of the manifest: which segments there are
-    target        TEXT    NOT NULL  -- the recall to hold, as JSON
+    target        TEXT    NOT NULL  -- the recall to hold: checksum and JSON, or nothing
 );
 
 -- Text comes last, so that reading the other columns never walks its overflow pages.
@@ -138,7 +138,7 @@ def create_file(files: CollectionFiles, info: CollectionInfo, *, collection_id: 
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")
         connection.executescript(f"BEGIN;{_TABLES}COMMIT;")
         connection.execute(
-            "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 0, '{}')",
+            "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 0, '')",
             (*birth, _birth_checksum(*birth)),
         )
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -277,7 +277,8 @@ class LocalStore:
 
     def check(self) -> CheckReport:
         """Verify every stored byte; see :class:`~nearfield.stores.base.Checkable`."""
-        return inspection.check(self._pool, self._info.embedding.dimension)
+        files = self._folder.collection(self._info.name)
+        return inspection.check(self._pool, self._info, files)
 
     def repair(self) -> RepairReport:
         """Set damage aside and rebuild the rest; see :class:`~nearfield.stores.base.Checkable`."""
