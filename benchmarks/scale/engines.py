@@ -58,15 +58,11 @@ class Chroma:
     finer: Mapping[str, Any] = {f"ef_search {ef}": ef for ef in (200, 400, 800)}
 
     def __init__(self, folder: Path) -> None:
-        import chromadb
-
-        settings = chromadb.Settings(anonymized_telemetry=False)
-        self._collection = chromadb.PersistentClient(
-            str(folder), settings=settings
-        ).create_collection(
+        self._folder = folder
+        self._collection = self._client().create_collection(
             "benchmark", embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
         )
-        self._depth = 100
+        self._opened = {100: self._collection}
 
     def fill(self, shelf: Shelf) -> None:
         for documents, vectors in shelf.documents():
@@ -78,15 +74,25 @@ class Chroma:
             )
 
     def find(self, query: Vector, setting: Any, below: int | None) -> list[int]:
-        if setting != self._depth:
+        if setting not in self._opened:
+            # The depth is read when a client first loads the index, and no more.
             self._collection.modify(configuration={"hnsw": {"ef_search": setting}})
-            self._depth = setting
+            self._opened[setting] = self._client().get_collection("benchmark")
         where = None if below is None else {FIELD: {"$lt": below}}
-        found = self._collection.query(query_embeddings=[query], n_results=K, where=where)
+        search = self._opened[setting].query
+        found = search(query_embeddings=[query], n_results=K, where=where)
         return [int(identifier) for identifier in found["ids"][0]]
 
     def close(self) -> None:
-        del self._collection
+        del self._collection, self._opened
+
+    def _client(self) -> Any:
+        import chromadb
+        from chromadb.api.shared_system_client import SharedSystemClient
+
+        SharedSystemClient.clear_system_cache()
+        settings = chromadb.Settings(anonymized_telemetry=False)
+        return chromadb.PersistentClient(str(self._folder), settings=settings)
 
 
 class Lance:

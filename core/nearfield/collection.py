@@ -496,7 +496,7 @@ class Collection:
         latency_ms: float | None = None,
         memory_bytes: int | None = None,
         queries: Sequence[Query] | NDArray[Any] | None = None,
-        recheck_share: float = 0.001,
+        recheck_share: float = 0.0005,
     ) -> TuningReport:
         """Name the recall to hold; the cheapest plans that hold it are built, measured and used.
 
@@ -536,7 +536,7 @@ class Collection:
         latency_ms: float | None = None,
         memory_bytes: int | None = None,
         queries: Sequence[Query] | NDArray[Any] | None = None,
-        recheck_share: float = 0.001,
+        recheck_share: float = 0.0005,
     ) -> TuningReport:
         """Tune without blocking the event loop; see :meth:`tune`."""
         return await asyncio.to_thread(

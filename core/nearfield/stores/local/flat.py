@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     Ranked = tuple[IntArray, NDArray[np.float64]]
 
-__all__ = ["NOTHING", "exact_scores", "top_k_many", "top_k_one"]
+__all__ = ["NOTHING", "exact_scores", "rerank", "top_k_many", "top_k_one"]
 
 _UNIT_ROUNDOFF = 2.0**-24
 _UNDERFLOW = 2.0**-126
@@ -56,7 +56,7 @@ def exact_scores(vectors: FloatArray, query: FloatArray, metric: Metric) -> NDAr
     products = np.asarray(add(x * y, axis=1))
     if metric is Metric.DOT:
         return products
-    cosines = products / (np.sqrt(add(x * x, axis=1)) * np.sqrt(add(y * y)))
+    cosines = products / (np.sqrt(add(x * x, axis=1)) * math.sqrt(add(y * y)))
     bounded = np.minimum(np.maximum(cosines, -1.0), 1.0)
     return np.asarray(bounded, np.float32).astype(np.float64)
 
@@ -146,6 +146,70 @@ def top_k_many(
     return results
 
 
+def rerank(
+    vectors: FloatArray,
+    norms: FloatArray,
+    queries: FloatArray,
+    candidates: IntArray,
+    k: int,
+    *,
+    metric: Metric,
+) -> list[Ranked]:
+    """Find the k best of some rows for each query.
+
+    Args:
+        vectors: Shape (n, dimension), C-contiguous.
+        norms: Their lengths, shape (n,).
+        queries: Shape (queries, dimension), C-contiguous.
+        candidates: The rows to compare with each query, shape (queries, more than k).
+        k: How many.
+        metric: How to compare.
+
+    Returns:
+        As :func:`top_k_one`, for each query.
+    """
+    rough = _products_by_row(vectors, queries, candidates, metric)
+    dimension = vectors.shape[1]
+    error = (dimension + 4) * _UNIT_ROUNDOFF
+    if metric is Metric.COSINE:
+        rough /= norms[candidates]
+    elif metric is Metric.EUCLIDEAN:
+        np.negative(rough, out=rough)
+    last = rough.shape[1] - k
+    found = []
+    for query, rows, products in zip(queries, candidates, rough, strict=True):
+        kth = np.partition(products, last)[last]
+        if metric is Metric.COSINE:
+            margin = error * _norm(query)
+        elif metric is Metric.DOT:
+            margin = error * norms[rows].max() * _norm(query) + dimension * _UNDERFLOW
+        else:
+            margin = _NEAR - error * kth
+        found.append(_rescore(vectors, query, rows[products >= kth - 3 * margin], k, metric))
+    return found
+
+
+def _products_by_row(
+    vectors: FloatArray, queries: FloatArray, rows: IntArray, metric: Metric
+) -> FloatArray:
+    """Compare each query with rows of its own: inner products, or squared distances."""
+    faiss = _faiss()
+    kernel = (
+        faiss.fvec_L2sqr_by_idx if metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_by_idx
+    )
+    count, width = rows.shape
+    out = np.empty(rows.shape, np.float32)
+    to, q, x = faiss.swig_ptr(out), faiss.swig_ptr(queries), faiss.swig_ptr(vectors)
+    # It shares queries out among a team of threads that costs more than it brings.
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        kernel(to, q, x, faiss.swig_ptr(rows), vectors.shape[1], count, width)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return out
+
+
 def _kernel(
     vectors: FloatArray, query: FloatArray, metric: Metric, positions: IntArray | None
 ) -> FloatArray:
@@ -160,17 +224,10 @@ def _kernel(
         kernel = faiss.fvec_L2sqr_ny if metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_ny
         kernel(to, q, x, dimension, count)
         return out
-    kernel = (
-        faiss.fvec_L2sqr_by_idx if metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_by_idx
-    )
-    # It opens an OpenMP region for its one query, and a team of threads for every caller with it.
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        kernel(to, q, x, faiss.swig_ptr(positions), dimension, 1, count)
-    finally:
-        faiss.omp_set_num_threads(threads)
-    return out
+    products: FloatArray = _products_by_row(
+        vectors, query[np.newaxis], positions[np.newaxis], metric
+    )[0]
+    return products
 
 
 @cache

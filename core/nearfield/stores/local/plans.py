@@ -36,7 +36,7 @@ class Target:
     recall: float = 0.99
     latency_ms: float | None = None
     memory_bytes: int | None = None
-    recheck_share: float = 0.001
+    recheck_share: float = 0.0005
 
 
 DEFAULT_TARGET = Target()

@@ -46,6 +46,8 @@ __all__ = ["Plan", "Segment", "SegmentRecord"]
 
 _TUNED_K = 10
 _QUERIES_PER_THREAD = 32
+_RERANKED_AT_ONCE = 32
+"""Queries whose candidates are compared together: enough to spread Python's cost."""
 _FEW_DEAD = 0.9
 """Plans that were measured without filters serve while no more than a tenth of the rows are dead:
 lists and graphs lead to rows that they may not return, and a scan finds others in their place."""
@@ -226,9 +228,17 @@ class Segment:
     ) -> list[Ranked]:
         index = self._indexes[plan.point.kind]
         found = index.candidates(queries, plan.candidates, plan.depth, selection.bits)
-        enough = min(k, selection.count)
+        if found.shape[1] > k and found.min() >= 0:
+            self.verify(found)
+            ranked = []
+            for start in range(0, len(queries), _RERANKED_AT_ONCE):
+                some = slice(start, start + _RERANKED_AT_ONCE)
+                ranked += flat.rerank(
+                    self.vectors, self.norms, queries[some], found[some], k, metric=self._metric
+                )
+            return ranked
         return [
-            self._rerank(query, rows, k, enough, selection)
+            self._compare(query, rows[rows >= 0], k, selection)
             for query, rows in zip(queries, found, strict=True)
         ]
 
@@ -254,16 +264,10 @@ class Segment:
         self._verified[blocks] = True
         self._all_verified = bool(self._verified.all())
 
-    def _rerank(
-        self, query: FloatArray, rows: IntArray, k: int, enough: int, selection: Selection
-    ) -> Ranked:
-        rows = rows[rows >= 0]
-        if len(rows) < enough:  # the lists or the graph led nowhere; a filter never costs results
-            positions = selection.positions
-            self.verify(positions)
-        else:
-            positions = np.sort(rows)
-            self.verify(positions)
+    def _compare(self, query: FloatArray, rows: IntArray, k: int, selection: Selection) -> Ranked:
+        """Compare a query with the rows that were found, or with all if those are too few."""
+        positions = np.sort(rows) if len(rows) >= min(k, selection.count) else selection.positions
+        self.verify(positions)
         return flat.top_k_one(
             self.vectors, self.norms, query[np.newaxis], k, metric=self._metric, positions=positions
         )[0]
