@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TINY = Policy(index_rows=8, seal_rows=8, quiet_seal_rows=4, quiet_s=0.0, automatic=False)
 """Segments are built by ``maintain`` only."""
-TINY_AUTOMATIC = Policy(index_rows=8, seal_rows=8, quiet_seal_rows=4, quiet_s=0.0)
+TINY_AUTOMATIC = Policy(index_rows=8, seal_rows=8, bulk_rows=8, quiet_seal_rows=4, quiet_s=0.0)
 """Segments come and go by themselves."""
 
 

@@ -72,7 +72,7 @@ class Maintenance:
     def after_write(self, unsealed: int) -> None:
         """Take note of how many rows, at most, no segment holds."""
         self._unsealed = unsealed
-        if unsealed >= self._policy.seal_rows:
+        if unsealed >= self._policy.bulk_rows:
             self._wake(settle=False)
 
     def after_look(self, snapshot: Snapshot) -> None:

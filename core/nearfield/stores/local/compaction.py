@@ -40,6 +40,8 @@ class Policy:
     Attributes:
         index_rows: A collection of fewer rows has no segments: all of it is searched exactly.
         seal_rows: So many rows in the memtable make a segment.
+        bulk_rows: A write alone has no segment built before there are so many: what no one
+            searches costs no one time, and fewer, larger segments are less work.
         quiet_seal_rows: So many are enough when no one writes.
         fan_in: So many segments of like size are merged.
         dead_share: A segment with more dead rows than this share is built anew.
@@ -50,6 +52,7 @@ class Policy:
 
     index_rows: int = 20_000
     seal_rows: int = 16_384
+    bulk_rows: int = 65_536
     quiet_seal_rows: int = 1_024
     fan_in: int = 4
     dead_share: float = 0.25
@@ -66,11 +69,14 @@ class Task:
         first_slot: From this slot …
         last_slot: … to this one.
         reason: Why, in a word or two.
+        thorough: Whether to try every index that may be faster, not only the one that is quick to
+            build.
     """
 
     first_slot: int
     last_slot: int
     reason: str
+    thorough: bool
 
 
 class Compaction:
@@ -110,14 +116,17 @@ class Compaction:
             gap = _first_gap(connection, sealed)
         for record in records:
             if record.segment_id in unusable:
-                return Task(record.first_slot, record.last_slot, "rebuild")
+                return Task(record.first_slot, record.last_slot, "rebuild", settle)
         if unsealed + sum(extent.live for extent in sealed) < policy.index_rows:
             return None
         if gap is not None:
-            return Task(*gap, "rebuild")
+            return Task(*gap, "rebuild", settle)
         if unsealed >= (policy.quiet_seal_rows if settle else policy.seal_rows):
             return _seal(sealed, unsealed, newest, policy, settle=settle)
-        return _thin_out(records, sealed, policy) or (_merge(sealed, policy) if settle else None)
+        thinned = _thin_out(records, sealed, policy, settle=settle)
+        if thinned or not settle:
+            return thinned
+        return _merge(sealed, policy) or _finish(records)
 
     def pending_rows(self) -> int:
         """Return how many rows are in no segment, 0 while the collection is too small for one."""
@@ -143,7 +152,8 @@ class Compaction:
             manifest.write_target(connection, target)
             records = manifest.read_segments(connection)
         for record in records:
-            self.run(Task(record.first_slot, record.last_slot, "tune"), checkpoint, queries)
+            task = Task(record.first_slot, record.last_slot, "tune", thorough=True)
+            self.run(task, checkpoint, queries)
 
     def run(
         self,
@@ -232,7 +242,7 @@ class Compaction:
         ladder = Ladder(
             writer, rows, target, checkpoint, budget_bytes=budget_bytes, queries=queries
         )
-        ladder.build()
+        ladder.build(thorough=task.thorough)
         return SegmentRecord(
             segment_id=0,
             first_slot=task.first_slot,
@@ -243,6 +253,7 @@ class Compaction:
             front=tuple(ladder.front),
             exact_us=ladder.exact_us,
             exact_us_per_row=ladder.exact_us_per_row,
+            thorough=ladder.thorough,
         )
 
 
@@ -289,17 +300,17 @@ def _seal(
     """Put the memtable into a segment, with the newest segments where that is due."""
     merged = _suffix_to_merge(sealed, unsealed, policy, settle=settle)
     if merged:
-        return Task(merged[0].first, newest, "merge")
-    return Task(sealed[-1].last + 1 if sealed else 1, newest, "seal")
+        return Task(merged[0].first, newest, "merge", settle)
+    return Task(sealed[-1].last + 1 if sealed else 1, newest, "seal", settle)
 
 
 def _thin_out(
-    records: Sequence[SegmentRecord], sealed: Sequence[_Extent], policy: Policy
+    records: Sequence[SegmentRecord], sealed: Sequence[_Extent], policy: Policy, *, settle: bool
 ) -> Task | None:
     """Build a segment anew that has many dead rows."""
     for extent, record in zip(sealed, records, strict=True):
         if record.rows - extent.live > policy.dead_share * record.rows:
-            return Task(extent.first, extent.last, "drop dead rows")
+            return Task(extent.first, extent.last, "drop dead rows", settle)
     return None
 
 
@@ -308,7 +319,15 @@ def _merge(sealed: Sequence[_Extent], policy: Policy) -> Task | None:
     if len(sealed) > 1:
         merged = _suffix_to_merge(sealed[:-1], sealed[-1].live, policy, settle=True)
         if merged:
-            return Task(merged[0].first, sealed[-1].last, "merge")
+            return Task(merged[0].first, sealed[-1].last, "merge", thorough=True)
+    return None
+
+
+def _finish(records: Sequence[SegmentRecord]) -> Task | None:
+    """Try the indexes for which there was no time while writes came in."""
+    for record in records:
+        if not record.thorough:
+            return Task(record.first_slot, record.last_slot, "index", thorough=True)
     return None
 
 

@@ -39,6 +39,13 @@ _PAYS = 0.9
 class Ladder:
     """Builds the indexes of one segment.
 
+    Attributes:
+        front: The settings worth using, of all indexes that were kept.
+        files: The indexes' files.
+        thorough: Whether every index was tried that might be faster.
+        exact_us: What comparing every vector costs, in CPU microseconds.
+        exact_us_per_row: What comparing one of a few rows that lie anywhere costs.
+
     Args:
         writer: Where the rows were written, and the indexes go.
         rows: The rows.
@@ -68,20 +75,26 @@ class Ladder:
         self.exact_us_per_row = self._sweep.exact_us_per_row
         self.front: list[OperatingPoint] = []
         self.files: dict[str, FileSeal] = {}
+        self.thorough = False
 
-    def build(self) -> None:
-        """Build a scan of codes, and what may be faster at the target."""
+    def build(self, *, thorough: bool) -> None:
+        """Build a scan of codes and, if there is time to be thorough, what may be faster."""
         scan = _build_codes(self._rows, 1, self._checkpoint)
         self._keep(PlanKind.SCAN, scan, self._sweep.scan(scan))
         del scan
         count = len(self._rows.vectors)
-        if count >= _LISTS_FROM_ROWS and self._lists_pay():
+        try_lists = count >= _LISTS_FROM_ROWS
+        try_graph = self._target.recall <= _GRAPH_UP_TO_RECALL
+        self.thorough = thorough or not (try_lists or try_graph)
+        if not thorough:
+            return
+        if try_lists and self._lists_pay():
             lists = _build_codes(self._rows, _lists_for(count), self._checkpoint)
             points = self._sweep.lists(lists)
             if self._pays(points):
                 self._keep(PlanKind.LISTS, lists, points)
             del lists
-        if self._target.recall <= _GRAPH_UP_TO_RECALL and self._graph_pays():
+        if try_graph and self._graph_pays():
             graph = _build_graph(self._rows, self._checkpoint)
             points = self._sweep.graph(graph)
             if self._pays(points):

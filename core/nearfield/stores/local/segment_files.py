@@ -210,9 +210,10 @@ def verify_file(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> Path:
 
 
 def read_array(folder: Path, name: str, seals: Mapping[str, FileSeal]) -> NDArray[Any]:
-    """Read a sealed ``.npy`` file."""
-    array: NDArray[Any] = np.load(verify_file(folder, name, seals), allow_pickle=False)
-    return array
+    """Verify and map a sealed ``.npy`` file."""
+    path = verify_file(folder, name, seals)
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped.view(np.ndarray)  # a memmap is slower to index
 
 
 def map_vectors(folder: Path, rows: int, dimension: int) -> FloatArray:

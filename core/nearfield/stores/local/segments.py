@@ -72,6 +72,7 @@ class SegmentRecord:
         front: The settings worth using, as measured when it was built or last tuned.
         exact_us: What comparing every true vector costs, in CPU microseconds.
         exact_us_per_row: What comparing one of a few rows that lie anywhere costs.
+        thorough: Whether every index was tried; while writes come in there is no time for it.
     """
 
     segment_id: int
@@ -83,6 +84,7 @@ class SegmentRecord:
     front: tuple[OperatingPoint, ...]
     exact_us: float
     exact_us_per_row: float
+    thorough: bool
 
     def to_json(self) -> str:
         """Return what :meth:`from_json` reads."""
