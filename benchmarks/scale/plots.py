@@ -105,9 +105,10 @@ def _draw_growth(panels: Any, growth: Mapping[str, Any]) -> None:
         built = [(n, point["build_cpu_s"]) for n, point in zip(sizes, points, strict=True)]
         built = [(n, seconds) for n, seconds in built if seconds > 1]
         build.plot([n for n, _ in built], [seconds for _, seconds in built], "o-", **style)
-    scale = {"xscale": "log", "yscale": "log", "xlabel": "documents"}
-    search.set(ylabel="ms a query", title="search, target .99", **scale)
-    build.set(ylabel="CPU seconds", title="build", **scale)
+    search.set(xlabel="documents", ylabel="ms a query", title="search, target .99")
+    build.set(xlabel="documents", ylabel="CPU seconds", title="build")
+    for axes in panels:
+        axes.set(xlim=0, ylim=0)
     search.legend()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TARGET = 0.99
 _TARGETS = (0.99, 0.95)
-_CURVE_TARGETS = (0.9, 0.97, 0.995)
+_CURVE_TARGETS = (0.9, 0.995)
 """Measured for the figure alone."""
 _DEPTHS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _ROUNDS = 5

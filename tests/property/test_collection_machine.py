@@ -112,7 +112,8 @@ class CollectionMachine(RuleBasedStateMachine):
             for handle in self.handles:
                 self.compare_everything(handle)
             report = self.handles[0].check()
-            assert report.problems == ()
+            # A file that was lost is told of, and costs nothing.
+            assert [each for each in report.problems if each.kind != "segment"] == []
             assert report.documents == len(self.oracle.documents)
         finally:
             self.patch.undo()

@@ -180,9 +180,9 @@ def rerank(
     for query, rows, products in zip(queries, candidates, rough, strict=True):
         kth = np.partition(products, last)[last]
         if metric is Metric.COSINE:
-            margin = error * _norm(query)
+            margin = error * _rough_norm(query)
         elif metric is Metric.DOT:
-            margin = error * norms[rows].max() * _norm(query) + dimension * _UNDERFLOW
+            margin = error * norms[rows].max() * _rough_norm(query) + dimension * _UNDERFLOW
         else:
             margin = _NEAR - error * kth
         found.append(_rescore(vectors, query, rows[products >= kth - 3 * margin], k, metric))
@@ -241,6 +241,11 @@ def _faiss() -> Any:
 def _norm(vector: FloatArray) -> float:
     wide = vector.astype(np.float64)
     return math.sqrt(wide @ wide)
+
+
+def _rough_norm(vector: FloatArray) -> float:
+    """Return no less than the length, for error bounds."""
+    return 1.001 * math.sqrt(vector @ vector)
 
 
 def _candidates(

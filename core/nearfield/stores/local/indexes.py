@@ -171,7 +171,9 @@ class CodeIndex:
 
     def _padded(self, vectors: FloatArray) -> FloatArray:
         missing = self._index.d - vectors.shape[1]
-        return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
+        if missing:
+            vectors = np.pad(vectors, ((0, 0), (0, missing)))
+        return np.ascontiguousarray(vectors, np.float32)
 
 
 class GraphIndex:
@@ -241,7 +243,8 @@ class GraphIndex:
             faiss = _faiss()
             selector = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
             parameters = faiss.SearchParametersHNSW(efSearch=depth, sel=selector)
-        return _search(self._index, queries, count, parameters)
+        asked = np.ascontiguousarray(queries, np.float32)
+        return _search(self._index, asked, count, parameters)
 
 
 class one_thread:  # noqa: N801 - reads as a statement
@@ -295,8 +298,14 @@ def worker_threads() -> int:
 
 
 def _search(index: Any, queries: FloatArray, count: int, parameters: Any) -> IntArray:
+    # Past the wrapper, which checks and converts what has been checked and is of the right type.
+    faiss = _faiss()
+    rows = len(queries)
+    scores = np.empty((rows, count), np.float32)
+    found = np.empty((rows, count), np.int64)
+    to, best, asked = faiss.swig_ptr(scores), faiss.swig_ptr(found), faiss.swig_ptr(queries)
     with one_thread():
-        found: IntArray = index.search(queries, count, params=parameters)[1]
+        index.search_c(rows, asked, count, to, best, parameters)
     return found
 
 

@@ -39,6 +39,7 @@ _BLEND = 0.6
 """Share of the one row in a query between two."""
 _TIMED_QUERIES = 40
 _EXACT_ROWS = 2048
+_RERANKED = (40, 320)
 _ENOUGH = 0.9995
 """No deeper search is measured once the sampled recall is this good."""
 _Z = 1.96
@@ -161,7 +162,9 @@ class Sweep:
         query = self.sample.queries[:1]
         self.exact_us = _cpu_us(lambda: self._rows.truth(query, K, None))
         self.exact_us_per_row = self._exact_cost_us(_EXACT_ROWS)
-        self._rerank_us = self._exact_cost_us(128)
+        few, many = (self._rerank_cost_us(count) for count in _RERANKED)
+        self._rerank_us = max(0.01, (many - few) / (_RERANKED[1] - _RERANKED[0]))
+        self._start_us = max(0.0, few - _RERANKED[0] * self._rerank_us)
 
     def scan(self, index: CodeIndex) -> list[OperatingPoint]:
         """Measure how many candidates a scan of all codes needs, without filters and with."""
@@ -227,7 +230,7 @@ class Sweep:
                     recall_high=worst.high,
                     recall_p5=worst.p5,
                     queries=worst.queries,
-                    cost_us=cost_us + count * self._rerank_us,
+                    cost_us=cost_us + self._start_us + count * self._rerank_us,
                     filtered=filtered,
                 )
             )
@@ -270,6 +273,20 @@ class Sweep:
                 self._rows.truth(query[np.newaxis], K, positions)
 
         return _cpu_us(search) / len(queries) / min(count, total)
+
+    def _rerank_cost_us(self, count: int) -> float:
+        """Return the CPU time of reranking so many candidates that lie anywhere."""
+        rows = self._rows
+        generator = np.random.default_rng(_SEED)
+        queries = self.sample.queries[:_TIMED_QUERIES]
+        chosen = generator.integers(0, len(rows.vectors), (len(queries), 1, count))
+
+        def search() -> None:
+            for query, candidates in zip(queries, chosen, strict=True):
+                asked = query[np.newaxis]
+                flat.rerank(rows.vectors, rows.norms, asked, candidates, K, metric=rows.metric)
+
+        return _cpu_us(search) / len(queries)
 
     def _cost_us(self, index: CodeIndex | GraphIndex, depth: int, sample: Sample) -> float:
         """Return the CPU time of naming candidates for one query, on one thread."""
