@@ -122,9 +122,11 @@ class Maintenance:
     def retune(self, target: Target, queries: NDArray[np.float32] | None) -> None:
         """Set the recall to hold, and build every segment for it; errors as of :meth:`run`."""
         with self._alone():
+            outdated = self._compaction.set_target(target)
             self._do_all(settle=True)
-            self._compaction.retune(target, queries, self._checkpoint)
-            self._compaction.sweep()
+            with translated_errors(self._files.folder):
+                self._compaction.rebuild(outdated, queries, self._checkpoint)
+                self._compaction.sweep()
 
     def close(self) -> None:
         """Give up what is under way and wait until it has. Idempotent."""
@@ -228,10 +230,8 @@ class Maintenance:
                 f"{self._pool.path} was opened with read_only=True; open it without to build "
                 "its segments"
             )
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()  # it may be at most of the work already
+        with self.paused():
+            pass  # what the background was at is done here, and more thoroughly
         with self._lease(self._pool.timeout_s) as held:
             if not held:
                 raise StoreBusyError(

@@ -135,25 +135,32 @@ class Compaction:
         rows = unsealed + sum(extent.live for extent in sealed)
         return unsealed if rows >= self.policy.index_rows else 0
 
-    def retune(
-        self,
-        target: Target,
-        queries: NDArray[np.float32] | None,
-        checkpoint: Callable[[], None],
-    ) -> None:
-        """Set the recall to hold, and build every segment anew for it.
-
-        Args:
-            target: What to hold.
-            queries: Queries to measure with, shape (m, dimension); None to take rows.
-            checkpoint: Called between steps; may raise to give up.
-        """
+    def set_target(self, target: Target) -> frozenset[int]:
+        """Set the recall to hold; return the segments that were built for another."""
         with self._pool.writing() as connection:
             manifest.write_target(connection, target)
             records = manifest.read_segments(connection)
+        return frozenset(record.segment_id for record in records)
+
+    def rebuild(
+        self,
+        outdated: frozenset[int],
+        queries: NDArray[np.float32] | None,
+        checkpoint: Callable[[], None],
+    ) -> None:
+        """Build segments anew for the recall that is to be held now.
+
+        Args:
+            outdated: Which ones, if they are still there.
+            queries: Queries to measure all segments with, shape (m, dimension); None to take rows.
+            checkpoint: Called between steps; may raise to give up.
+        """
+        with self._pool.reading() as connection:
+            records = manifest.read_segments(connection)
         for record in records:
-            task = Task(record.first_slot, record.last_slot, "tune", thorough=True)
-            self.run(task, checkpoint, queries)
+            if record.segment_id in outdated or queries is not None:
+                task = Task(record.first_slot, record.last_slot, "tune", thorough=True)
+                self.run(task, checkpoint, queries)
 
     def run(
         self,
