@@ -30,7 +30,7 @@ _GRAPH_UP_TO_RECALL = 0.97
 """Above, graphs lost to the other plans on all data they were measured on (docs/design.md)."""
 _TRIAL_ROWS = 16_384
 _TRIAL_RECALL = 0.95
-_TRIAL_SHARE = 0.1
+_TRIAL_SHARE = 0.06
 """Lists pay if the true neighbours lie in fewer of them than this share."""
 _PAYS = 0.9
 """An index is kept if it takes no more than this share of the time of the next best."""
