@@ -161,7 +161,7 @@ def _connect(
     )
     try:
         connection.execute(f"PRAGMA synchronous = {durability.value}")
-        connection.execute("PRAGMA cache_size = -8000")  # KiB, for each connection
+        connection.execute("PRAGMA cache_size = -5000")  # KiB, for each connection
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cell_size_check = ON")  # notices damage sooner
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # see ConnectionPool._move_log
