@@ -115,7 +115,7 @@ class CodeIndex:
 
     @classmethod
     def map(cls, path: Path, metric: Metric) -> CodeIndex:
-        """Map a file that :meth:`write` wrote, and that was verified."""
+        """Read a file that :meth:`write` wrote, and that was verified."""
         return cls(_map(path), metric)
 
     def write(self, path: Path) -> None:
@@ -225,7 +225,7 @@ class GraphIndex:
 
     @classmethod
     def map(cls, path: Path, metric: Metric) -> GraphIndex:
-        """Map a file that :meth:`write` wrote, and that was verified."""
+        """Read a file that :meth:`write` wrote, and that was verified."""
         return cls(_map(path), metric)
 
     def write(self, path: Path) -> None:
