@@ -270,3 +270,57 @@ def test_a_child_does_not_keep_the_lease_of_a_parent_that_was_killed(tmp_path):
     finally:
         os.kill(pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_threads_that_maintain_at_once_wait_for_each_other(tmp_path):
+    run_code(
+        code(
+            """
+            collection = create(segments.TINY)
+            entered, leave = stop_in_builds(collection)
+            write(collection, range(300))
+            built, errors = [], []
+            def maintain():
+                try:
+                    built.append(segments.maintain(collection))
+                except BaseException as error:
+                    errors.append(error)
+            threads = [threading.Thread(target=maintain) for _ in range(3)]
+            threads[0].start()
+            assert entered.wait(60)
+            for thread in threads[1:]:
+                thread.start()
+            time.sleep(0.2)  # by now they would have stopped the first
+            leave.set()
+            for thread in threads:
+                thread.join()
+            assert not errors, errors
+            assert sorted(built) == [0, 0, 1]
+            collection.close()
+            """
+        ),
+        tmp_path,
+        timeout_s=110,
+    )
+
+
+def test_maintain_takes_over_from_the_background(tmp_path):
+    run_code(
+        code(
+            """
+            collection = create(segments.TINY_AUTOMATIC)
+            entered, leave = stop_in_builds(collection)
+            write(collection, range(300))  # wakes the thread that builds
+            assert entered.wait(60)
+            compaction = collection._store._maintenance._compaction
+            del compaction._copy_rows  # what is built now goes through
+            assert segments.maintain(collection) >= 1  # or the background would never end
+            assert collection.stats()["index"]["maintenance"] == "idle"
+            use(collection, "parent")
+            collection.close()
+            """
+        ),
+        tmp_path,
+        timeout_s=110,
+    )
+    assert_sound(tmp_path, ROWS + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Maintenance:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._pauses = 0
+        self._takeovers = 0  # callers who do on their own thread what the background was at
         self._unsealed = 0
         self._resume_at = 0.0
         self._pause_s = _FIRST_PAUSE_S
@@ -138,7 +139,7 @@ class Maintenance:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Give up what is under way in the background, and begin nothing until the end."""
+        """Give up what is under way, on any thread, and begin nothing until the end."""
         with self._lock:
             self._pauses += 1
             thread = self._thread
@@ -149,6 +150,20 @@ class Maintenance:
         finally:
             with self._lock:
                 self._pauses -= 1
+
+    @contextmanager
+    def _taken_over(self) -> Iterator[None]:
+        """Give up what the background is at, and keep it from beginning anew until the end."""
+        with self._lock:
+            self._takeovers += 1
+            thread = self._thread
+        try:
+            if thread is not None:
+                thread.join()
+            yield
+        finally:
+            with self._lock:
+                self._takeovers -= 1
 
     def before_fork(self) -> None:
         """Hold the lock, so that the child gets it in a known state."""
@@ -162,6 +177,7 @@ class Maintenance:
         """Forget the thread, which is the parent's."""
         self._lock = threading.Lock()
         self._thread = None
+        self._pauses = self._takeovers = 0
 
     def _wake(self, *, settle: bool) -> None:
         """See to what is due on a thread of its own, unless one is at it; return at once."""
@@ -170,7 +186,8 @@ class Maintenance:
         if not self._policy.automatic or self._pool.read_only:
             return
         with self._lock:
-            if self._thread is None and not self._closed and not self._pauses:
+            held_off = self._closed or self._pauses or self._takeovers
+            if self._thread is None and not held_off:
                 # Not a daemon: a process must not end in the middle of a call to FAISS.
                 thread = threading.Thread(
                     target=self._work, args=(settle,), name="nearfield-maintenance", daemon=False
@@ -185,7 +202,8 @@ class Maintenance:
     def _work(self, settle: bool) -> None:  # noqa: FBT001 - a thread's argument
         try:
             with self._lease(0.0) as held:
-                built = self._do_all(settle=settle) if held else 0
+                checkpoint = self._background_checkpoint
+                built = self._do_all(settle=settle, checkpoint=checkpoint) if held else 0
             self._pause_s = _FIRST_PAUSE_S
             self.last_error = None
             if not built:
@@ -207,13 +225,14 @@ class Maintenance:
         _LOG.warning("segments could not be built, next try in %.0f s: %s", self._pause_s, error)
         self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s)
 
-    def _do_all(self, *, settle: bool) -> int:
+    def _do_all(self, *, settle: bool, checkpoint: Callable[[], None] | None = None) -> int:
+        checkpoint = checkpoint or self._checkpoint
         with translated_errors(self._files.folder):
             self._compaction.sweep()
             built = 0
             while task := self._compaction.next_task(self._snapshots.unusable, settle=settle):
-                self._checkpoint()
-                built += self._compaction.run(task, self._checkpoint)
+                checkpoint()
+                built += self._compaction.run(task, checkpoint)
             if built:
                 self._compaction.sweep()
         return built
@@ -223,6 +242,11 @@ class Maintenance:
         if self._closed or self._pauses or not threading.main_thread().is_alive():
             raise _AbandonedError
 
+    def _background_checkpoint(self) -> None:
+        if self._takeovers:
+            raise _AbandonedError
+        self._checkpoint()
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if self._pool.read_only:
@@ -230,12 +254,11 @@ class Maintenance:
                 f"{self._pool.path} was opened with read_only=True; open it without to build "
                 "its segments"
             )
-        with self.paused():
-            pass  # what the background was at is done here, and more thoroughly
-        with self._lease(self._pool.timeout_s) as held:
+        # What the background was at is done here, and more thoroughly.
+        with self._taken_over(), self._lease(self._pool.timeout_s) as held:
             if not held:
                 raise StoreBusyError(
-                    f"another process was building segments in {self._files.folder} for more than "
+                    f"another was building segments in {self._files.folder} for more than "
                     f"{self._pool.timeout_s} s; try again, or wait for it to finish"
                 )
             try:
