@@ -235,3 +235,14 @@ def test_bad_targets_are_refused(tmp_path, options):
     collection = connect(tmp_path, policy=POLICY).create("c", dimension=DIMENSION)
     with pytest.raises(nearfield.errors.InvalidInputError):
         collection.tune(**options)
+
+
+def test_what_is_deleted_leaves_the_disk_and_an_empty_collection_can_be_tuned(tmp_path):
+    corpus = Corpus(tmp_path, "cosine")
+    corpus.collection.delete([f"{i}" for i in range(ROWS)])
+    report = corpus.collection.tune()  # maintains first
+    assert (report.recall.mean, report.recall.queries) == (1.0, 0)
+    index = corpus.collection.stats()["index"]
+    assert (index["segments"], index["rows"], index["index_bytes"]) == (0, 0, 0)
+    assert corpus.collection.search(corpus.queries[0]) == []
+    assert corpus.collection.tune(queries=corpus.queries).recall.queries == 0

@@ -117,13 +117,13 @@ class Compaction:
         for record in records:
             if record.segment_id in unusable:
                 return Task(record.first_slot, record.last_slot, "rebuild", settle)
+        thinned = _thin_out(records, sealed, policy, settle=settle)
         if unsealed + sum(extent.live for extent in sealed) < policy.index_rows:
-            return None
+            return thinned
         if gap is not None:
             return Task(*gap, "rebuild", settle)
         if unsealed >= (policy.quiet_seal_rows if settle else policy.seal_rows):
             return _seal(sealed, unsealed, newest, policy, settle=settle)
-        thinned = _thin_out(records, sealed, policy, settle=settle)
         if thinned or not settle:
             return thinned
         return _merge(sealed, policy) or _finish(records)

@@ -55,7 +55,7 @@ def measure(snapshot: Snapshot, metric: Metric, queries: FloatArray | None = Non
         metric: How its vectors are compared.
         queries: Shape (m, dimension); None to make some from the documents.
     """
-    if not snapshot.rows:
+    if not any(part.live_count for part in snapshot.parts):
         return Measurement(RecallEstimate(1.0, 1.0, 1.0, 1.0, 0), 0.0, 0.0)
     own = np.full(0 if queries is None else len(queries), -1, np.int64)
     if queries is None:
@@ -106,7 +106,10 @@ class RecallMonitor:
                     args=(snapshot, query.copy(), k, where, found),
                     name="nearfield-recall",
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # too many threads, or the interpreter is ending
+                    self._thread = None
 
     def estimate(self) -> RecallEstimate | None:
         """Return recall@k over the searches repeated last; None before the first."""
@@ -155,7 +158,7 @@ class RecallMonitor:
 
 def _drawn(snapshot: Snapshot) -> tuple[FloatArray, NDArray[np.int64]]:
     """Make queries from live rows, and tell the slots of those that are rows themselves."""
-    live = max(1, sum(part.live_count for part in snapshot.parts))
+    live = sum(part.live_count for part in snapshot.parts)
     queries, slots = [], []
     for part in snapshot.parts:
         rows = np.flatnonzero(part.live)
