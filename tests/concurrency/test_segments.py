@@ -324,3 +324,25 @@ def test_maintain_takes_over_from_the_background(tmp_path):
         timeout_s=110,
     )
     assert_sound(tmp_path, ROWS + 1)
+
+
+def test_dead_rows_leave_a_segment_without_a_call_for_it(tmp_path):
+    run_code(
+        code(
+            """
+            collection = create(segments.TINY_AUTOMATIC)
+            write(collection, range(300))
+            segments.maintain(collection)
+            collection.delete([f"{n}" for n in range(100, 300)])
+            until = time.monotonic() + 60
+            while collection.stats()["index"]["rows"] != 100 and time.monotonic() < until:
+                collection.search(given[0])
+                time.sleep(0.01)
+            assert collection.stats()["index"]["rows"] == 100
+            collection.close()
+            """
+        ),
+        tmp_path,
+        timeout_s=110,
+    )
+    assert_sound(tmp_path, 100)

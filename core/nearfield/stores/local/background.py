@@ -77,13 +77,17 @@ class Maintenance:
             self._wake(settle=False)
 
     def after_look(self, snapshot: Snapshot) -> None:
-        """Have a long memtable sealed, and a shorter one when no one writes."""
-        if snapshot.unsealed >= self._policy.seal_rows or self._snapshots.unusable:
+        """Have done what a search shows to be due, some of it only when no one writes."""
+        policy = self._policy
+        if (
+            snapshot.unsealed >= policy.seal_rows
+            or snapshot.dead_share > policy.dead_share
+            or self._snapshots.unusable
+        ):
             self._wake(settle=False)
         elif (
-            snapshot.unsealed >= self._policy.quiet_seal_rows
-            and self._snapshots.quiet_s() > self._policy.quiet_s
-        ):
+            snapshot.unsealed >= policy.quiet_seal_rows or not snapshot.thorough
+        ) and self._snapshots.quiet_s() > policy.quiet_s:
             self._wake(settle=True)
 
     def before_write(self) -> None:

@@ -68,14 +68,12 @@ class Task:
     Attributes:
         first_slot: From this slot …
         last_slot: … to this one.
-        reason: Why, in a word or two.
         thorough: Whether to try every index that may be faster, not only the one that is quick to
             build.
     """
 
     first_slot: int
     last_slot: int
-    reason: str
     thorough: bool
 
 
@@ -116,12 +114,12 @@ class Compaction:
             gap = _first_gap(connection, sealed)
         for record in records:
             if record.segment_id in unusable:
-                return Task(record.first_slot, record.last_slot, "rebuild", settle)
+                return Task(record.first_slot, record.last_slot, settle)
         thinned = _thin_out(records, sealed, policy, settle=settle)
         if unsealed + sum(extent.live for extent in sealed) < policy.index_rows:
             return thinned
         if gap is not None:
-            return Task(*gap, "rebuild", settle)
+            return Task(*gap, settle)
         if unsealed >= (policy.quiet_seal_rows if settle else policy.seal_rows):
             return _seal(sealed, unsealed, newest, policy, settle=settle)
         if thinned or not settle:
@@ -159,7 +157,7 @@ class Compaction:
             records = manifest.read_segments(connection)
         for record in records:
             if record.segment_id in outdated or queries is not None:
-                task = Task(record.first_slot, record.last_slot, "tune", thorough=True)
+                task = Task(record.first_slot, record.last_slot, thorough=True)
                 self.run(task, checkpoint, queries)
 
     def run(
@@ -307,8 +305,8 @@ def _seal(
     """Put the memtable into a segment, with the newest segments where that is due."""
     merged = _suffix_to_merge(sealed, unsealed, policy, settle=settle)
     if merged:
-        return Task(merged[0].first, newest, "merge", settle)
-    return Task(sealed[-1].last + 1 if sealed else 1, newest, "seal", settle)
+        return Task(merged[0].first, newest, settle)
+    return Task(sealed[-1].last + 1 if sealed else 1, newest, settle)
 
 
 def _thin_out(
@@ -317,7 +315,7 @@ def _thin_out(
     """Build a segment anew that has many dead rows."""
     for extent, record in zip(sealed, records, strict=True):
         if record.rows - extent.live > policy.dead_share * record.rows:
-            return Task(extent.first, extent.last, "drop dead rows", settle)
+            return Task(extent.first, extent.last, settle)
     return None
 
 
@@ -326,7 +324,7 @@ def _merge(sealed: Sequence[_Extent], policy: Policy) -> Task | None:
     if len(sealed) > 1:
         merged = _suffix_to_merge(sealed[:-1], sealed[-1].live, policy, settle=True)
         if merged:
-            return Task(merged[0].first, sealed[-1].last, "merge", thorough=True)
+            return Task(merged[0].first, sealed[-1].last, thorough=True)
     return None
 
 
@@ -334,7 +332,7 @@ def _finish(records: Sequence[SegmentRecord]) -> Task | None:
     """Try the indexes for which there was no time while writes came in."""
     for record in records:
         if not record.thorough:
-            return Task(record.first_slot, record.last_slot, "index", thorough=True)
+            return Task(record.first_slot, record.last_slot, thorough=True)
     return None
 
 

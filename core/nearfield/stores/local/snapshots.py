@@ -49,6 +49,8 @@ class Snapshot:
         rows: How many rows there are, deleted ones included.
         fields: The metadata fields that all parts have columns for.
         target: The recall to hold.
+        dead_share: The share of dead rows in the segment that has most.
+        thorough: Whether every index was tried for every segment.
     """
 
     sequence: int
@@ -57,6 +59,8 @@ class Snapshot:
     rows: int
     fields: frozenset[str]
     target: Target
+    dead_share: float
+    thorough: bool
 
     @property
     def sealed(self) -> bool:
@@ -103,7 +107,7 @@ class Snapshot:
         return sum(part.selection(where).count for part in self.parts)
 
 
-_NEVER = Snapshot(-1, (), 0, 0, frozenset(), DEFAULT_TARGET)
+_NEVER = Snapshot(-1, (), 0, 0, frozenset(), DEFAULT_TARGET, 0.0, thorough=True)
 
 
 class _SegmentMovedError(Exception):
@@ -249,9 +253,18 @@ class Snapshots:
         fields = frozenset.intersection(*(frozenset(part.columns) for part in parts))
         if sequence != self._snapshot.sequence:
             self._changed_at = time.monotonic()
-        unsealed = len(self._recent.slots)
-        rows = sum(len(part.slots) for part in parts)
-        self._snapshot = Snapshot(sequence, parts, unsealed, rows, fields, self._target)
+        self._snapshot = Snapshot(
+            sequence,
+            parts,
+            unsealed=len(self._recent.slots),
+            rows=sum(len(part.slots) for part in parts),
+            fields=fields,
+            target=self._target,
+            dead_share=max(
+                (1 - part.live_count / len(part.slots) for part in self._sealed), default=0.0
+            ),
+            thorough=all(part.segment.record.thorough for part in self._sealed if part.segment),
+        )
 
     def _follow_manifest(self, connection: sqlite3.Connection) -> None:
         """Open the segments there are now, and leave the memtable with the other rows."""
