@@ -169,15 +169,15 @@ class Collection:
 
         Args:
             ids: One id or several; those that are not there are passed over.
-            where: A filter. Not together with ids.
+            where: A filter. Together with ids, only those of them that match.
 
         Returns:
             How many documents were deleted.
         """
         condition = parse(where)
-        if (ids is None) == (condition is None):
+        if ids is None and condition is None:
             raise InvalidInputError(
-                "delete takes ids or a filter, one of them; to delete everything, drop the "
+                "delete takes ids or a filter that says something; to delete everything, drop the "
                 "collection"
             )
         wanted = None if ids is None else check_ids(ids)
@@ -230,11 +230,14 @@ class Collection:
         *,
         k: int = 10,
         where: Where = None,
+        ids: str | Sequence[str] | None = None,
         mode: SearchMode | str = SearchMode.VECTOR,
+        alpha: float = 0.5,
         vector: ArrayLike | None = None,
         like: str | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
+        candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[Hit]:
         """Find the documents that match a query best.
@@ -243,14 +246,19 @@ class Collection:
             query: A text, or a vector of shape (dimension,).
             k: The most hits, at least 1.
             where: Only documents that match this filter; min(k, matches) hits still come back.
+            ids: Only documents with one of these ids.
             mode: ``"vector"`` compares embeddings, ``"keyword"`` words (BM25), ``"hybrid"`` fuses
                 both by reciprocal rank.
+            alpha: In a hybrid search, the weight of the vectors: 0 for words alone, 1 for vectors
+                alone.
             vector: The embedding of a text query, where it is known already.
             like: Instead of a query, the id of a document to find the neighbours of; it is not
                 among the hits itself.
             min_score: Only hits that score at least this.
             diversity: From 0 to 1: trade relevance for hits that differ from each other (maximal
                 marginal relevance).
+            candidates: With ``diversity``, how many of the best hits to pick from; four for each
+                of the k, and at least 50, when left out.
             include: Any of ``"text"``, ``"metadata"``, ``"embedding"``.
 
         Returns:
@@ -264,9 +272,12 @@ class Collection:
         options = SearchOptions.checked(
             k=k,
             where=where,
+            ids=ids,
             mode=mode,
+            alpha=alpha,
             min_score=min_score,
             diversity=diversity,
+            candidates=candidates,
             include=include,
         )
         if like is not None:
@@ -283,20 +294,26 @@ class Collection:
         *,
         k: int = 10,
         where: Where = None,
+        ids: str | Sequence[str] | None = None,
         mode: SearchMode | str = SearchMode.VECTOR,
+        alpha: float = 0.5,
         vector: ArrayLike | None = None,
         like: str | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
+        candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[Hit]:
         """Find documents without blocking the event loop; see :meth:`search`."""
         options = SearchOptions.checked(
             k=k,
             where=where,
+            ids=ids,
             mode=mode,
+            alpha=alpha,
             min_score=min_score,
             diversity=diversity,
+            candidates=candidates,
             include=include,
         )
         if like is not None:
@@ -313,10 +330,13 @@ class Collection:
         *,
         k: int = 10,
         where: Where = None,
+        ids: str | Sequence[str] | None = None,
         mode: SearchMode | str = SearchMode.VECTOR,
+        alpha: float = 0.5,
         vectors: ArrayLike | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
+        candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[list[Hit]]:
         """Answer many queries at once, faster than one by one.
@@ -325,10 +345,13 @@ class Collection:
             queries: Texts, or vectors of shape (n, dimension).
             k: See :meth:`search`, as for the options that follow.
             where: The same for all.
+            ids: The same for all.
             mode: The same for all.
+            alpha: The same for all.
             vectors: The embeddings of text queries, shape (n, dimension), where they are known.
             min_score: The same for all.
             diversity: The same for all.
+            candidates: The same for all.
             include: The same for all.
 
         Returns:
@@ -337,9 +360,12 @@ class Collection:
         options = SearchOptions.checked(
             k=k,
             where=where,
+            ids=ids,
             mode=mode,
+            alpha=alpha,
             min_score=min_score,
             diversity=diversity,
+            candidates=candidates,
             include=include,
         )
         listed = list_queries(queries)
@@ -356,19 +382,25 @@ class Collection:
         *,
         k: int = 10,
         where: Where = None,
+        ids: str | Sequence[str] | None = None,
         mode: SearchMode | str = SearchMode.VECTOR,
+        alpha: float = 0.5,
         vectors: ArrayLike | None = None,
         min_score: float | None = None,
         diversity: float | None = None,
+        candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
     ) -> list[list[Hit]]:
         """Answer many queries without blocking the event loop; see :meth:`search_many`."""
         options = SearchOptions.checked(
             k=k,
             where=where,
+            ids=ids,
             mode=mode,
+            alpha=alpha,
             min_score=min_score,
             diversity=diversity,
+            candidates=candidates,
             include=include,
         )
         listed = list_queries(queries)
@@ -400,9 +432,7 @@ class Collection:
         Raises:
             UnsupportedOperationError: The store does not tell.
         """
-        options = SearchOptions.checked(
-            k=k, where=where, mode=mode, min_score=None, diversity=None, include=DEFAULT_PARTS
-        )
+        options = SearchOptions.checked(k=k, where=where, mode=mode)
         given = None if vector is None else [vector]
         queries = read_queries([query], given, options.mode, self.info)
         if queries.vectors is None and options.needs_vectors:

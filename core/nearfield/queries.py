@@ -13,7 +13,7 @@ from nearfield.documents import SearchMode
 from nearfield.errors import InvalidInputError, InvalidVectorError
 from nearfield.filters import parse
 from nearfield.stores.base import Include, SearchRequest
-from nearfield.validation import check_positive, check_text, check_vectors
+from nearfield.validation import check_ids, check_positive, check_text, check_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ DEFAULT_PARTS = ("text", "metadata")
 _DEFAULT_INCLUDE = Include()
 _PARTS = ("text", "metadata", "embedding")
 _DIVERSITY_POOL = 4
-"""Candidates per hit that maximal marginal relevance picks from, and at least 50 in all."""
+"""Candidates per hit that maximal marginal relevance picks from, unless told, and 50 at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,12 @@ class SearchOptions:
 
     k: int
     where: Filter | None
+    ids: tuple[str, ...] | None
     mode: SearchMode
+    alpha: float
     min_score: float | None
     diversity: float | None
+    candidates: int
     include: Include
 
     @classmethod
@@ -72,19 +75,30 @@ class SearchOptions:
         cls,
         *,
         k: object,
-        where: Any,
-        mode: object,
-        min_score: object,
-        diversity: object,
-        include: Iterable[str],
+        where: Any = None,
+        ids: Any = None,
+        mode: object = SearchMode.VECTOR,
+        alpha: object = 0.5,
+        min_score: object = None,
+        diversity: object = None,
+        candidates: object = None,
+        include: Iterable[str] = DEFAULT_PARTS,
     ) -> SearchOptions:
         """Check each option, or raise ``InvalidInputError``."""
+        hits = check_positive(k, "k")
+        if diversity is not None:
+            diversity = _read_fraction(diversity, "diversity", "0 (relevance alone) to 1")
+        elif candidates is not None:
+            raise InvalidInputError("candidates is for a search with diversity=; leave it out")
         return cls(
-            check_positive(k, "k"),
+            hits,
             parse(where),
+            None if ids is None else tuple(check_ids(ids)),
             _read_mode(mode),
+            _read_fraction(alpha, "alpha", "0 (words alone) to 1 (vectors alone)"),
             None if min_score is None else _read_number(min_score, "min_score"),
-            None if diversity is None else _read_diversity(diversity),
+            diversity,
+            _read_candidates(candidates, hits),
             read_include(include),
         )
 
@@ -97,7 +111,7 @@ class SearchOptions:
         """Return what to ask the store, for ``spare`` more hits than k."""
         k, include = self.k + spare, self.include
         if self.diversity is not None:
-            k = max(_DIVERSITY_POOL * k, 50)
+            k = self.candidates + spare
             include = Include(include.text, include.metadata, embedding=True)
         return SearchRequest(
             mode=self.mode,
@@ -105,6 +119,8 @@ class SearchOptions:
             vectors=queries.vectors if self.needs_vectors else None,
             texts=queries.texts if self.mode is not SearchMode.VECTOR else None,
             where=self.where,
+            ids=self.ids,
+            alpha=self.alpha,
             min_score=self.min_score,
             include=include,
         )
@@ -216,8 +232,14 @@ def _read_number(value: object, name: str) -> float:
     return number
 
 
-def _read_diversity(value: object) -> float:
-    number = _read_number(value, "diversity")
+def _read_fraction(value: object, name: str, expected: str) -> float:
+    number = _read_number(value, name)
     if not 0.0 <= number <= 1.0:
-        raise InvalidInputError(f"diversity is {number}, expected 0 (relevance alone) to 1")
+        raise InvalidInputError(f"{name} is {number}, expected {expected}")
     return number
+
+
+def _read_candidates(value: object, k: int) -> int:
+    if value is None:
+        return max(_DIVERSITY_POOL * k, 50)
+    return max(check_positive(value, "candidates"), k)

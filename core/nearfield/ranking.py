@@ -38,19 +38,22 @@ def fusion_depth(k: int) -> int:
     return max(_FUSION_DEPTH, 2 * k)
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[Key]]) -> dict[Key, float]:
-    """Fuse rankings: each key scores the sum of 1 / (60 + rank) over the rankings it is in.
+def reciprocal_rank_fusion(
+    rankings: Sequence[Sequence[Key]], weights: Sequence[float] | None = None
+) -> dict[Key, float]:
+    """Fuse rankings: each key scores the sum of weight / (60 + rank) over those it is in.
 
     Args:
         rankings: Keys, best first.
+        weights: One for each ranking; 1 for all when left out. A ranking of weight 0 is left out.
 
     Returns:
         The score of every key, in no particular order.
     """
     scores: dict[Key, float] = {}
-    for ranking in rankings:
-        for rank, key in enumerate(ranking, start=1):
-            scores[key] = scores.get(key, 0.0) + 1.0 / (RRF_K + rank)
+    for ranking, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):
+        for rank, key in enumerate(ranking if weight else (), start=1):
+            scores[key] = scores.get(key, 0.0) + weight / (RRF_K + rank)
     return scores
 
 

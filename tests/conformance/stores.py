@@ -428,10 +428,16 @@ class StoreConformance:
 
     def test_delete_wants_ids_or_a_filter(self, vectors):
         vectors.upsert("a", vectors=[1, 0, 0, 0])
-        for arguments in ({}, {"where": {}}, {"ids": "a", "where": F.x == 1}):
+        for arguments in ({}, {"where": {}}):
             with pytest.raises(InvalidInputError):
                 vectors.delete(**arguments)
         assert len(vectors) == 1
+
+    def test_delete_with_ids_and_a_filter_deletes_what_has_both(self, own_library):
+        assert own_library.delete(["doc-0001", "doc-0002", "no"], where=F.n == 2) == 1
+        assert own_library.get(["doc-0001", "doc-0002"])[1] is None
+        assert own_library.delete([], where=F.n < 100) == 0
+        assert len(own_library) == DOCUMENTS - 1
 
     def test_a_deleted_id_can_be_written_again(self, vectors):
         for round_ in range(5):
@@ -772,6 +778,45 @@ class StoreConformance:
             assert len(hits) == len(plain)
             assert len(set(ids(hits))) == len(hits)
 
+    def test_diversity_picks_from_as_many_candidates_as_are_asked_for(self, filled):
+        collection, _ = filled
+        query = np.random.default_rng(12).standard_normal(DIMENSION)
+        best = ids(collection.search(query, k=14))
+        hits = ids(collection.search(query, k=7, diversity=1.0, candidates=14))
+        assert len(hits) == 7
+        assert set(hits) < set(best)
+        assert hits != best[:7]
+        few = collection.search(query, k=7, diversity=1.0, candidates=3)
+        assert sorted(ids(few)) == sorted(best[:7])
+
+    # ── among ids ────────────────────────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize("count", [0, 1, 30, DOCUMENTS])
+    def test_a_search_among_ids_finds_the_best_of_them(self, library, mode, count):
+        among = [f"doc-{n:04}" for n in range(0, DOCUMENTS, DOCUMENTS // max(1, count))][:count]
+        query, words = [1.0] * DIMENSION, " ".join(_WORDS)
+        for where in (None, F.n >= DOCUMENTS // 2):
+            hits = library.search(
+                words, vector=query, mode=mode, k=8, ids=[*among, "no"], where=where
+            )
+            left = [d for d in library.get(among) if where is None or where.matches(d.metadata)]
+            assert len(hits) == min(8, len(left))
+            if mode is not SearchMode.HYBRID:
+                ranked = library.search(words, vector=query, mode=mode, k=DOCUMENTS)
+                expected = [pair for pair in pairs(ranked) if pair[0] in {d.id for d in left}]
+                assert_same_hits(hits, expected[:8], tolerance=1e-12)
+
+    def test_one_id_to_search_among_needs_no_list(self, library):
+        assert ids(library.search([1.0] * DIMENSION, ids="doc-0007")) == ["doc-0007"]
+
+    def test_searches_among_ids_follow_updates_and_deletions(self, vectors):
+        vectors.upsert([Document("", id=name) for name in "abc"], vectors=np.eye(4)[:3])
+        vectors.upsert(Document("", id="a"), vectors=[0, 0, 0, 1])
+        vectors.delete("b")
+        hits = vectors.search([0, 0, 0, 1], ids=["a", "b"])
+        assert pairs(hits) == [("a", pytest.approx(hits[0].score))]
+        assert hits[0].score > 0.4
+
     # ── keyword ──────────────────────────────────────────────────────────────────────────────
 
     @pytest.fixture(scope="class")
@@ -960,6 +1005,23 @@ class StoreConformance:
         assert_same_hits(hits, expected, tolerance=1e-12)
         assert len(hits) == min(k, collection.count(where))
         assert all(0 < hit.relevance <= 1 for hit in hits)
+
+    @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.9, 1.0])
+    def test_alpha_weighs_the_vectors_against_the_words(self, filled, alpha):
+        self.need_mode(SearchMode.HYBRID)
+        collection, _ = filled
+        query = np.random.default_rng(13).standard_normal(DIMENSION)
+        lists = [
+            ids(collection.search(query, k=fusion_depth(10))),
+            ids(collection.search("amber fjord", mode="keyword", k=fusion_depth(10))),
+        ]
+        fused = reciprocal_rank_fusion(lists, (2 * alpha, 2 - 2 * alpha))
+        expected = sorted(fused.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
+        hits = collection.search("amber fjord", vector=query, mode="hybrid", alpha=alpha)
+        assert_same_hits(hits, expected, tolerance=1e-12)
+        assert all(0 < hit.relevance <= 1 for hit in hits)
+        if alpha in {0, 1}:
+            assert ids(hits) == lists[0 if alpha else 1][:10]
 
     def test_hybrid_puts_what_both_lists_agree_on_first(self, vectors):
         self.need_mode(SearchMode.HYBRID)

@@ -294,6 +294,29 @@ def test_a_bad_min_score_is_refused(untouched, value):
         untouched.search(GOOD, min_score=value)
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.1, NAN, "half", None])
+def test_a_bad_alpha_is_refused(untouched, value):
+    with pytest.raises(InvalidInputError, match="alpha"):
+        untouched.search("text", vector=GOOD, mode="hybrid", alpha=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many"])
+def test_bad_candidates_are_refused(untouched, value):
+    with pytest.raises(InvalidInputError, match="candidates"):
+        untouched.search(GOOD, diversity=0.5, candidates=value)
+
+
+def test_candidates_without_diversity_are_refused(untouched):
+    with pytest.raises(InvalidInputError, match="diversity"):
+        untouched.search(GOOD, candidates=20)
+
+
+@pytest.mark.parametrize("value", [[""], [1], 7, b"a"])
+def test_bad_ids_to_search_among_are_refused(untouched, value):
+    with pytest.raises(InvalidInputError):
+        untouched.search(GOOD, ids=value)
+
+
 @pytest.mark.parametrize(
     "value", [NAN, -0.1, 1.1, INF, -INF, "0.5", False, 1j, [], 10**400], ids=short
 )

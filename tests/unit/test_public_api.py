@@ -126,15 +126,28 @@ def test_options_are_keyword_only():
 def test_search_and_search_many_take_the_same_options_with_the_same_defaults():
     one = inspect.signature(Collection.search).parameters
     many = inspect.signature(Collection.search_many).parameters
-    shared = ["k", "where", "mode", "min_score", "diversity", "include"]
+    shared = [
+        "k",
+        "where",
+        "ids",
+        "mode",
+        "alpha",
+        "min_score",
+        "diversity",
+        "candidates",
+        "include",
+    ]
     assert [name for name in one if name in many] == ["self", *shared]
     assert [one[name] for name in shared] == [many[name] for name in shared]
     assert {name: one[name].default for name in shared} == {
         "k": 10,
         "where": None,
+        "ids": None,
         "mode": nearfield.SearchMode.VECTOR,
+        "alpha": 0.5,
         "min_score": None,
         "diversity": None,
+        "candidates": None,
         "include": ("text", "metadata"),
     }
 

@@ -59,7 +59,16 @@ def test_the_order_of_two_rankings_does_not_matter(one, other):
 
 def test_nothing_fuses_to_nothing():
     assert reciprocal_rank_fusion([]) == {}
+    assert reciprocal_rank_fusion([], []) == {}
     assert reciprocal_rank_fusion([[], []]) == {}
+
+
+def test_weighted_fusion_multiplies_each_list_and_leaves_out_those_of_no_weight():
+    fused = reciprocal_rank_fusion([["a", "b"], ["b"], ["c"]], [2.0, 0.5, 0.0])
+    assert fused == {
+        "a": pytest.approx(2 / 61),
+        "b": pytest.approx(2 / 62 + 0.5 / 61),
+    }
 
 
 @given(st.integers(1, 10_000))

@@ -91,6 +91,8 @@ class SearchRequest:
         vectors: float32 of shape (queries, dimension), for the modes vector and hybrid.
         texts: One query text each, for the modes keyword and hybrid.
         where: Only documents that match this filter.
+        ids: Only documents with one of these ids; None for all.
+        alpha: In the mode hybrid, the weight of the vectors, from 0 to 1; the words have the rest.
         min_score: Only hits that score at least this.
         include: The parts of each document to return.
     """
@@ -100,6 +102,8 @@ class SearchRequest:
     vectors: NDArray[np.float32] | None = None
     texts: Sequence[str] | None = None
     where: Filter | None = None
+    ids: Sequence[str] | None = None
+    alpha: float = 0.5
     min_score: float | None = None
     include: Include = Include()
 
@@ -131,7 +135,11 @@ class Store(Protocol):
         ...
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
-        """Delete by ids, or by filter, in one atomic step; return how many were there."""
+        """Delete by ids, by filter, or what has the ids and matches, in one atomic step.
+
+        Returns:
+            How many were there.
+        """
         ...
 
     def get(self, ids: Sequence[str], *, include: Include) -> list[Document | None]:

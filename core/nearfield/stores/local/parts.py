@@ -105,6 +105,11 @@ class Part:
         live[rows] = False
         return replace(self, live=live, live_count=int(np.count_nonzero(live)), _selections={})
 
+    def among(self, slots: IntArray) -> Part:
+        """Return the part with all rows dead but those in some slots, ascending."""
+        live = self.live & np.isin(self.slots, slots, assume_unique=True)
+        return replace(self, live=live, live_count=int(np.count_nonzero(live)), _selections={})
+
     def with_columns(self, columns: Mapping[str, Column]) -> Part:
         """Return the part with other columns."""
         return replace(self, columns=columns)

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,10 @@ class Snapshot:
             for part in self.parts
         ]
         return [_merged(rankings, k) for rankings in zip(*found, strict=True)]
+
+    def among(self, slots: NDArray[np.int64]) -> Snapshot:
+        """Return what is left when only some slots, ascending, count as live."""
+        return replace(self, parts=tuple(part.among(slots) for part in self.parts))
 
     def memory_bytes(self) -> int:
         """Return what indexes and the memtable's vectors take, mapped files included."""

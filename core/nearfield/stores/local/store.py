@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import CorruptionError, InvalidInputError
 from nearfield.filters import fields
@@ -48,7 +50,6 @@ from nearfield.stores.local.tuner import report
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from nearfield.filters import Filter
@@ -133,9 +134,10 @@ class LocalStore:
         """Delete in one transaction; see :class:`~nearfield.stores.base.Store`."""
         reached = self._snapshots.sequence
         with self._pool.writing() as connection:
-            slots = _slots_of(connection, ids or ())
+            slots = set[int]() if ids is None else _slots_of(connection, ids)
             if where is not None:
-                slots.update(self._matching_slots(connection, where, reached))
+                matching = self._matching_slots(connection, where, reached)
+                slots = slots.intersection(matching) if ids is not None else set(matching)
             if slots:
                 _next_sequence(connection, -len(slots))
                 _delete_slots(connection, slots)
@@ -175,6 +177,9 @@ class LocalStore:
                     snapshot = self._snapshots.at(connection, paths, reached=reached)
                     if snapshot is not None:
                         self._maintenance.after_look(snapshot)
+                        if request.ids is not None:
+                            slots = sorted(_slots_of(connection, request.ids))
+                            snapshot = snapshot.among(np.array(slots, np.int64))
                         rankings = self._rankings(connection, snapshot, request, steps)
                         return fetch_hits(connection, rankings, request, self._info)
             except DamagedSegmentError as error:  # the database has the rows
@@ -190,7 +195,8 @@ class LocalStore:
         if request.mode is SearchMode.VECTOR:
             return self._by_vector(snapshot, request, request.k, steps)
         where = request.where
-        allowed = None if where is None else snapshot.matching_slots(where)
+        restricted = where is not None or request.ids is not None
+        allowed = snapshot.matching_slots(where) if restricted else None
         if steps is not None:
             rows = snapshot.count(None)
             matching = rows if allowed is None else len(allowed)
@@ -200,10 +206,12 @@ class LocalStore:
         depth = fusion_depth(request.k)
         by_vector = self._by_vector(snapshot, request, depth, steps)
         by_keyword = _by_keyword(connection, request, depth, allowed)
+        weights = 2 * request.alpha, 2 - 2 * request.alpha
         fused = []
         for lists in zip(by_vector, by_keyword, strict=True):
             rankings = [best_in_order(connection, ranked, depth) for ranked in lists]
-            scores = reciprocal_rank_fusion([[slot for slot, _ in r] for r in rankings])
+            slots = [[slot for slot, _ in ranked] for ranked in rankings]
+            scores = reciprocal_rank_fusion(slots, weights)
             fused.append(list(scores.items()))
         return fused
 
@@ -254,7 +262,7 @@ class LocalStore:
             }
             records = manifest.read_segments(connection)
             target = manifest.read_target(connection)
-            pending = self._maintenance.pending_rows()
+        pending = self._maintenance.pending_rows()
         files = self._folder.collection(self._info.name)
         live_recall = self._monitor.estimate()
         return {

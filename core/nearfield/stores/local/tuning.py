@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-__all__ = ["K", "Rows", "Sample", "Sweep", "estimate", "invent_queries", "recalls"]
+__all__ = ["K", "Rows", "Sample", "Sweep", "estimate", "invent_queries"]
 
 K = 10
 """Recall is measured at this k."""
