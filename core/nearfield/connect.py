@@ -276,13 +276,17 @@ def _refuse_mismatch(
     built = store.info.embedding
     name = store.info.name
     remedy = "open it without that argument, or make a new collection"
-    if embedder is not None and embedder.info.fingerprint != built.fingerprint:
+    # Given vectors came from somewhere, and their owner says from where.
+    known = built.fingerprint != GIVEN_VECTORS
+    if embedder is not None and known and embedder.info.fingerprint != built.fingerprint:
         raise EmbedderMismatchError(
             f"collection {name!r} was built with {built.model!r} (dimension {built.dimension}, "
             f"fingerprint {built.fingerprint[:12]}), but {embedder.info.model!r} (dimension "
             f"{embedder.info.dimension}, fingerprint {embedder.info.fingerprint[:12]}) was given; "
             f"{remedy}"
         )
+    if embedder is not None and not known:
+        dimension = embedder.info.dimension
     if dimension is not None and dimension != built.dimension:
         raise EmbedderMismatchError(
             f"collection {name!r} holds vectors of dimension {built.dimension}, not {dimension}; "
