@@ -138,7 +138,8 @@ class LangChainEmbedder:
 
     async def aembed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts to be stored without blocking the event loop."""
-        return self._array(await self.embeddings.aembed_documents(list(texts)))
+        vectors = await self.embeddings.aembed_documents(list(texts))
+        return await asyncio.to_thread(self._array, vectors)
 
     async def aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts to search with, without blocking the event loop."""

@@ -146,7 +146,7 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[str]:
         """Write texts without blocking the event loop; see :meth:`add_texts`."""
         _refuse_unknown(kwargs)
-        documents = _documents(texts, metadatas, ids)
+        documents = await asyncio.to_thread(_documents, texts, metadatas, ids)
         written: list[str] = []
         for batch in _batches(documents, batch_size):
             written += await self._collection.aupsert(batch)
@@ -180,9 +180,7 @@ class NearfieldVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
     ) -> list[str]:
         """Write texts with embeddings without blocking the event loop."""
-        pairs = list(text_embeddings)
-        documents = _documents((text for text, _ in pairs), metadatas, ids)
-        return await self._collection.aupsert(documents, vectors=_vectors(pairs)) if pairs else []
+        return await asyncio.to_thread(self.add_embeddings, text_embeddings, metadatas, ids=ids)
 
     def delete(
         self, ids: Sequence[str] | None = None, *, filter: Any = None, **kwargs: Any

@@ -42,6 +42,7 @@ TEXTS = [
         "sentence-transformers",
         "truncated",
         "hashing",
+        "langchain",
     ],
 )
 def embedder(request, tmp_path_factory):
@@ -51,6 +52,9 @@ def embedder(request, tmp_path_factory):
         yield MiniLMEmbedder(threads=1)
     elif request.param == "hashing":
         yield HashingEmbedder(32)
+    elif request.param == "langchain":
+        langchain = pytest.importorskip("langchain_nearfield", reason="langchain is not installed")
+        yield langchain.LangChainEmbedder(langchain.NearfieldEmbeddings("minilm"))
     elif request.param == "cached":
         path = tmp_path_factory.mktemp("cache") / "embeddings.db"
         with CachedEmbedder(MiniLMEmbedder(), path) as cached:
