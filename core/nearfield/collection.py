@@ -34,7 +34,7 @@ from nearfield.queries import (
     read_queries,
 )
 from nearfield.ranking import maximal_marginal_relevance
-from nearfield.stores.base import Checkable, Include, Tunable
+from nearfield.stores.base import Checkable, Include, Recordable, Tunable
 from nearfield.validation import (
     check_id,
     check_ids,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         CheckReport,
         CollectionInfo,
         Explanation,
+        Ledger,
         RepairReport,
         Store,
         TuningReport,
@@ -612,6 +613,25 @@ class Collection:
     async def abackup(self, destination: str | Path) -> None:
         """Copy without blocking the event loop; see :meth:`backup`."""
         await asyncio.to_thread(self.backup, destination)
+
+    def ledger(self, namespace: str = "default") -> Ledger:
+        """Return a record of which documents were written, when, and from which source.
+
+        It is kept in the collection's own database, so that it can't contradict the documents: one
+        that was deleted or replaced since, through whichever door, no longer counts as recorded.
+
+        Args:
+            namespace: Tells the records of one program from those of another.
+
+        Raises:
+            UnsupportedOperationError: The store keeps none.
+        """
+        if not isinstance(self._store, Recordable):
+            raise UnsupportedOperationError(
+                f"the store of collection {self.info.name!r} keeps no ledger; keep the records in "
+                "a place of their own"
+            )
+        return self._store.ledger(namespace)
 
     def close(self) -> None:
         """Let go of every resource; any later call raises ``ClosedError``. Idempotent."""

@@ -20,7 +20,9 @@ except ImportError as error:
 
 from langchain_nearfield.document_index import NearfieldDocumentIndex
 from langchain_nearfield.embeddings import LangChainEmbedder, NearfieldEmbeddings
+from langchain_nearfield.faiss_import import import_faiss
 from langchain_nearfield.filters import NearfieldTranslator
+from langchain_nearfield.record_manager import NearfieldRecordManager
 from langchain_nearfield.retrievers import NearfieldRetriever
 from langchain_nearfield.search_types import SearchType
 from langchain_nearfield.vectorstore import NearfieldVectorStore
@@ -29,8 +31,10 @@ __all__ = [
     "LangChainEmbedder",
     "NearfieldDocumentIndex",
     "NearfieldEmbeddings",
+    "NearfieldRecordManager",
     "NearfieldRetriever",
     "NearfieldTranslator",
     "NearfieldVectorStore",
     "SearchType",
+    "import_faiss",
 ]

@@ -1302,7 +1302,7 @@ class StoreConformance:
             ("texts", {"embedder": HashingEmbedder(64, max_tokens=5)}),
             ("texts", {"dimension": 32}),
             ("texts", {"metric": "dot"}),
-            ("vectors", {"embedder": HashingEmbedder(4)}),
+            ("vectors", {"embedder": HashingEmbedder(5)}),
             ("vectors", {"dimension": 5}),
             ("vectors", {"metric": Metric.EUCLIDEAN}),
         ):
@@ -1310,6 +1310,16 @@ class StoreConformance:
                 reopen(name, **options)
         same = reopen("texts", embedder=HashingEmbedder(64), dimension=64, metric="cosine")
         assert len(same) == 1
+
+    def test_whoever_knows_where_given_vectors_came_from_may_say_so(self, create, reopen):
+        embedder = HashingEmbedder(64)
+        vectors = embedder.embed_documents(["hot kettle", "cat"])
+        create(dimension=64).upsert(["hot kettle", "cat"], vectors=vectors)
+        told = reopen(embedder=embedder)
+        assert told.search("kettle", k=1)[0].text == "hot kettle"
+        told.upsert("a dog")
+        with pytest.raises(EmbedderRequiredError):
+            reopen().search("kettle")
 
     def test_an_unnamed_embedder_is_asked_for_only_when_text_is_embedded(self, create, reopen):
         create(embedder=HashingEmbedder(64)).upsert(Document("apple", id="a"))

@@ -39,7 +39,7 @@ def test_an_example_runs_offline_and_finds_the_answer(path, tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "vinegar" in done.stdout
+    assert "kettle" in done.stdout
     assert "Traceback" not in done.stderr
 
 

@@ -65,7 +65,7 @@ def test_the_public_names_are_these():
 
 def test_a_collection_has_these_methods():
     public = {name for name in vars(Collection) if not name.startswith("_")}
-    assert public == {*TWINS, *(f"a{name}" for name in TWINS), "info", "embedder"}
+    assert public == {*TWINS, *(f"a{name}" for name in TWINS), "info", "embedder", "ledger"}
 
 
 def test_a_database_has_these_methods():

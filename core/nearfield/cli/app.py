@@ -12,6 +12,7 @@ from nearfield.cli.collections import collections_app
 from nearfield.cli.demo import demo
 from nearfield.cli.documents import delete, get
 from nearfield.cli.exits import EXIT_CODES_HELP, ExitCode, report
+from nearfield.cli.faiss_import import import_faiss
 from nearfield.cli.ingest import ingest
 from nearfield.cli.maintenance import backup, check, repair, stats
 from nearfield.cli.search import search
@@ -121,6 +122,7 @@ def nearfield_command(
 # In the order of the help.
 app.command()(demo)
 app.command()(ingest)
+app.command()(import_faiss)
 app.command()(search)
 app.command()(get)
 app.command()(delete)

@@ -2,6 +2,7 @@
 
 from nearfield.ingest.chunkers import Chunker, TextChunker, TokenCounter
 from nearfield.ingest.entries import Entry, Markup, Section
+from nearfield.ingest.langchain_faiss import FaissImport, import_langchain_faiss
 from nearfield.ingest.readers import read
 from nearfield.ingest.report import Failure, IngestReport, Progress
 from nearfield.ingest.sync import async_sync, async_sync_documents, sync, sync_documents
@@ -10,6 +11,7 @@ __all__ = [
     "Chunker",
     "Entry",
     "Failure",
+    "FaissImport",
     "IngestReport",
     "Markup",
     "Progress",
@@ -18,6 +20,7 @@ __all__ = [
     "TokenCounter",
     "async_sync",
     "async_sync_documents",
+    "import_langchain_faiss",
     "read",
     "sync",
     "sync_documents",

@@ -17,7 +17,7 @@ from nearfield.ingest.report import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["FoundFile", "Selection", "find_files", "is_gone"]
+__all__ = ["FoundFile", "Selection", "find_files", "is_gone", "is_passed_over"]
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "CVS"})
 _LOCK_PREFIX = "~$"  # what Word leaves beside an open document
@@ -87,6 +87,11 @@ def find_files(
     return walk.selection
 
 
+def is_passed_over(name: str, *, is_folder: bool) -> bool:
+    """Whether a file or folder of this name is left out without a word, as hidden ones are."""
+    return name.startswith((".", _LOCK_PREFIX)) or (is_folder and name in _SKIPPED_FOLDERS)
+
+
 def is_gone(source: str) -> bool:
     """Whether no file has this path now; False where that cannot be told."""
     try:
@@ -149,7 +154,7 @@ class _Walk:
 
     def _look_at(self, entry: os.DirEntry[str], root: Path) -> bool:
         """Take a file; return True for a folder to enter."""
-        if entry.name.startswith((".", _LOCK_PREFIX)):
+        if is_passed_over(entry.name, is_folder=False):
             return False
         relative = PurePath(entry.path).relative_to(root).as_posix()
         if _matches(self._exclude, entry.name, relative):
@@ -158,7 +163,7 @@ class _Walk:
             if entry.is_symlink():
                 self.selection.skipped["symbolic link"] += 1
             elif entry.is_dir():
-                return entry.name not in _SKIPPED_FOLDERS
+                return not is_passed_over(entry.name, is_folder=True)
             elif not entry.is_file():
                 self.selection.skipped["special file"] += 1
             elif not self._include or _matches(self._include, entry.name, relative):

@@ -41,15 +41,48 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_BATCH_SIZE",
     "DEFAULT_MAX_FILE_BYTES",
+    "FileContent",
+    "SourceFile",
     "async_sync",
     "async_sync_documents",
     "sync",
     "sync_documents",
+    "sync_files",
 ]
 
 DEFAULT_BATCH_SIZE = 64
 """Chunks; a few seconds of work for the default embedder."""
 DEFAULT_MAX_FILE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What a file holds.
+
+    Attributes:
+        data: The whole file.
+        name: Its suffix chooses the reader; the title of a text that has none of its own.
+        encoding: What it is in where that is neither UTF-8 nor marked; None refuses it then.
+    """
+
+    data: bytes
+    name: str
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that the caller opens: on a server, in an archive, or with checks of its own.
+
+    Attributes:
+        source: What its chunks are known by, the same from call to call.
+        load: Returns what it holds. An ``IngestError`` from it is this file's failure.
+        size_bytes: Its size as far as known, for the progress.
+    """
+
+    source: str
+    load: Callable[[], FileContent]
+    size_bytes: int = 0
 
 
 def sync(
@@ -116,13 +149,50 @@ def sync(
     for failure in selection.failures:
         if failure.source not in gone:
             ingestion.note(failure)
-    reading = _Reading(splitter, encoding, max_file_bytes)
     for file in selection.files:
-        ingestion.tell(file.source)
-        reading.take(file, ingestion)
+        load = partial(_load, file, max_file_bytes, encoding)
+        _take_file(SourceFile(file.source, load, file.size_bytes), ingestion, splitter)
     ingestion.flush()
     ingestion.remove(gone)
     return ingestion.report(skipped=selection.skipped)
+
+
+def sync_files(
+    collection: Collection,
+    files: Sequence[SourceFile],
+    *,
+    chunker: Chunker | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> IngestReport:
+    """Read files that the caller opens, and write what has changed since the last call.
+
+    As :func:`sync`, which it agrees with: what one has written, the other leaves as it is. Nothing
+    is pruned.
+
+    Args:
+        collection: Where to write. It needs an embedder.
+        files: The files; each is loaded when its turn comes.
+        chunker: How to split; None fits chunks to the embedder.
+        batch_size: How many chunks are embedded and written together.
+        on_progress: Called at every step, on this thread. An exception from it ends the sync.
+
+    Raises:
+        EmbedderRequiredError: The collection has no embedder.
+        InvalidInputError: An option is out of range.
+        StoreError: The collection could not be read or written.
+    """
+    splitter = TextChunker.for_embedder(collection.embedder) if chunker is None else chunker
+    ingestion = Ingestion(
+        collection,
+        chunker=splitter,
+        batch_size=batch_size,
+        on_progress=on_progress,
+        totals=Totals(len(files), sum(file.size_bytes for file in files)),
+    )
+    for file in files:
+        _take_file(file, ingestion, splitter)
+    return ingestion.report(skipped={})
 
 
 def sync_documents(
@@ -210,50 +280,43 @@ async def async_sync_documents(
     return await _on_thread(call, on_progress)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """How files become entries with the hashes that tell whether they have changed."""
-
-    chunker: Chunker
-    encoding: str | None
-    max_file_bytes: int
-
-    def take(self, file: FoundFile, ingestion: Ingestion) -> None:
-        source = file.source
-        form = format_of(source)
-        try:
-            data = self._load(file)
-            settings = _settings(self.chunker, self.encoding)
-            content_hash = hashlib.sha256(settings + data).hexdigest()
-            if ingestion.skip_if_current(source, content_hash, size_bytes=file.size_bytes):
-                return
-            entries = read(data, source, encoding=self.encoding)
-        except (IngestError, MissingDependencyError) as error:
-            ingestion.fail(source, str(error), size_bytes=file.size_bytes)
+def _take_file(file: SourceFile, ingestion: Ingestion, chunker: Chunker) -> None:
+    source, size_bytes = file.source, file.size_bytes
+    ingestion.tell(source)
+    try:
+        content = file.load()
+        settings = _settings(chunker, content.encoding)
+        content_hash = hashlib.sha256(settings + content.data).hexdigest()
+        if ingestion.skip_if_current(source, content_hash, size_bytes=size_bytes):
             return
-        if form is not None and form.has_records:
-            hashed = [(entry, _entry_hash(entry, settings)) for entry in entries]
-        else:
-            title = PurePosixPath(source).name
-            hashed = [(replace(e, title=e.title or title), content_hash) for e in entries]
-        ingestion.take(source, hashed, size_bytes=file.size_bytes)
+        entries = read(content.data, content.name, encoding=content.encoding)
+    except (IngestError, MissingDependencyError) as error:
+        ingestion.fail(source, str(error), size_bytes=size_bytes)
+        return
+    form = format_of(content.name)
+    if form is not None and form.has_records:
+        hashed = [(entry, _entry_hash(entry, settings)) for entry in entries]
+    else:
+        title = PurePosixPath(content.name).name
+        hashed = [(replace(e, title=e.title or title), content_hash) for e in entries]
+    ingestion.take(source, hashed, size_bytes=size_bytes)
 
-    def _load(self, file: FoundFile) -> bytes:
-        """Read a file once: what is hashed is what is parsed, even if it changes meanwhile."""
-        try:
-            with Path(file.source).open("rb") as stream:
-                data = stream.read(self.max_file_bytes + 1)
-        except OSError as error:
-            raise IngestError(
-                f"{file.source} could not be read: {error.strerror}", source=file.source
-            ) from error
-        if len(data) > self.max_file_bytes:
-            raise IngestError(
-                f"{file.source} is larger than {self.max_file_bytes} bytes; raise max_file_bytes "
-                "to read it",
-                source=file.source,
-            )
-        return data
+
+def _load(file: FoundFile, max_file_bytes: int, encoding: str | None) -> FileContent:
+    """Read a file once: what is hashed is what is parsed, even if it changes meanwhile."""
+    try:
+        with Path(file.source).open("rb") as stream:
+            data = stream.read(max_file_bytes + 1)
+    except OSError as error:
+        raise IngestError(
+            f"{file.source} could not be read: {error.strerror}", source=file.source
+        ) from error
+    if len(data) > max_file_bytes:
+        raise IngestError(
+            f"{file.source} is larger than {max_file_bytes} bytes; raise max_file_bytes to read it",
+            source=file.source,
+        )
+    return FileContent(data, file.source, encoding)
 
 
 def _take_document(

@@ -26,9 +26,12 @@ __all__ = [
     "CollectionInfo",
     "Explanation",
     "Include",
+    "Ledger",
+    "LedgerDrift",
     "PlanStep",
     "Problem",
     "RecallEstimate",
+    "Recordable",
     "RepairReport",
     "SearchRequest",
     "Store",
@@ -233,6 +236,101 @@ class Checkable(Protocol):
 
     def backup(self, destination: Path) -> None:
         """Copy the collection, as of one moment, into a new database folder."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerDrift:
+    """Where a ledger and the documents of its collection say different things.
+
+    Attributes:
+        missing: Ids that are recorded and of which there is no document.
+        replaced: Ids whose documents were written again after they were recorded.
+        unrecorded: Ids of documents that no record speaks of, in any namespace.
+    """
+
+    missing: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unrecorded: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a record for each document and a document for each record."""
+        return not (self.missing or self.replaced or self.unrecorded)
+
+
+class Ledger(Protocol):
+    """Which documents a program wrote, when, and from which source, in one namespace.
+
+    Times are microseconds of Unix time, and increase with each one that is given out, even where
+    the system's clock goes back.
+    """
+
+    def now_us(self) -> int:
+        """Return the time, later than any that was returned or recorded before."""
+        ...
+
+    def record(
+        self,
+        ids: Sequence[str],
+        *,
+        groups: Sequence[str | None] | None = None,
+        at_least_us: int | None = None,
+    ) -> int:
+        """Record that documents are as they should be now.
+
+        Args:
+            ids: Documents; those that are not there are passed over.
+            groups: The source of each; None to leave it as it was recorded before.
+            at_least_us: Refuse to record an earlier time than this.
+
+        Returns:
+            How many were recorded.
+
+        Raises:
+            InvalidInputError: ``groups`` has another length, or ``at_least_us`` is in the future.
+        """
+        ...
+
+    def recorded(self, ids: Sequence[str]) -> list[bool]:
+        """Tell for each id whether its document is there as it was when it was recorded."""
+        ...
+
+    def list(
+        self,
+        *,
+        before_us: int | None = None,
+        after_us: int | None = None,
+        groups: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> list[str]:
+        """List the ids of recorded documents, those of the earliest time first.
+
+        A document that was replaced since is listed, one that is gone is not.
+
+        Args:
+            before_us: Only those recorded before this time.
+            after_us: Only those recorded after this time.
+            groups: Only those of these sources; an empty list matches none.
+            limit: At most so many.
+        """
+        ...
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Delete records, not documents; return how many there were."""
+        ...
+
+    def drift(self) -> LedgerDrift:
+        """Compare the records with the documents, as of one moment."""
+        ...
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """A store that keeps ledgers beside the documents, in the same database."""
+
+    def ledger(self, namespace: str) -> Ledger:
+        """Return the ledger of a namespace; it comes into being with its first record."""
         ...
 
 

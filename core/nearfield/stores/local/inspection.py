@@ -9,6 +9,7 @@ from nearfield.errors import CorruptionError
 from nearfield.stores.base import CheckReport, Include, Problem
 from nearfield.stores.local import manifest, schema
 from nearfield.stores.local.keyword import verify_index
+from nearfield.stores.local.ledger import ledger_problems
 from nearfield.stores.local.plans import DEFAULT_TARGET
 from nearfield.stores.local.rows import decode_document, decode_vector
 from nearfield.stores.local.segments import Segment
@@ -44,6 +45,7 @@ def check(pool: ConnectionPool, info: CollectionInfo, files: CollectionFiles) ->
                     problems.append(problem)
             problems += _orphans(connection)
             problems += _record_problems(connection, str(pool.path))
+            problems += ledger_problems(connection)
     except CorruptionError as error:
         problems.append(Problem("structure", str(error)))
     if not pool.read_only and not any(problem.kind == "structure" for problem in problems):

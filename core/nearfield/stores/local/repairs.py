@@ -15,6 +15,7 @@ from nearfield.stores.local.connections import opened
 from nearfield.stores.local.files import DatabaseFolder, sync_file, sync_folder
 from nearfield.stores.local.inspection import SELECT_ROWS, row_problem, structure_problems
 from nearfield.stores.local.keyword import rebuild_index
+from nearfield.stores.local.ledger import drop_damaged
 from nearfield.stores.local.locking import lock_folder, take_alone
 from nearfield.stores.local.salvage import mend_records, salvage
 
@@ -99,11 +100,14 @@ def _quarantine(pool: ConnectionPool, dimension: int) -> tuple[list[str], list[s
         connection.execute(f"INSERT INTO tombstones (slot) SELECT slot {orphans}")
         deleted = connection.execute(f"DELETE {orphans}").rowcount
         mend_records(connection)
+        dropped = drop_damaged(connection)
         rebuild_index(connection)
         manifest.replace_segments(
             connection, 0, manifest.LAST_SLOT, []
         )  # they may hold what was set aside
     actions = ["rebuilt the keyword index"]
+    if dropped:
+        actions.insert(0, f"dropped {dropped} damaged records of the ledger")
     if problems:
         actions.insert(0, f"moved {len(problems)} damaged documents to the table quarantine")
     if deleted:

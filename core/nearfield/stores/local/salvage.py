@@ -12,6 +12,7 @@ from nearfield.errors import CorruptionError
 from nearfield.stores.local import manifest
 from nearfield.stores.local.inspection import SELECT_ROWS, row_problem
 from nearfield.stores.local.keyword import rebuild_index
+from nearfield.stores.local.ledger import copy_records
 from nearfield.stores.local.plans import DEFAULT_TARGET
 from nearfield.stores.local.rows import INSERT_DOCUMENT, INSERT_VECTOR
 from nearfield.stores.local.schema import read_state
@@ -71,6 +72,7 @@ def salvage(old: sqlite3.Connection, new: sqlite3.Connection, dimension: int) ->
     _copy_quarantine(old, new)
     new.execute("UPDATE state SET sequence = ?", (sequence,))
     mend_records(new)
+    copy_records(old, new)
     rebuild_index(new)
     new.execute("COMMIT")
     left_out = [identifier for identifier in damaged if identifier not in slots]

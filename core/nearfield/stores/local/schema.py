@@ -91,6 +91,28 @@ CREATE TABLE quarantine (
     problem  TEXT NOT NULL
 );
 
+-- Which documents a program wrote, when, and from which source. A record counts while the document
+-- is in the slot that it had when it was recorded.
+CREATE TABLE ledger (
+    id         TEXT    NOT NULL,
+    namespace  TEXT    NOT NULL,
+    group_id   TEXT,
+    updated_at INTEGER NOT NULL, -- microseconds
+    slot       INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL, -- of the other columns
+    PRIMARY KEY (id, namespace)
+) WITHOUT ROWID;
+
+CREATE INDEX ledger_by_group ON ledger (namespace, group_id, updated_at);
+CREATE INDEX ledger_by_time ON ledger (namespace, updated_at);
+
+-- The latest time that the ledger gave out.
+CREATE TABLE ledger_clock (
+    only_row   INTEGER PRIMARY KEY CHECK (only_row = 1),
+    updated_at INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL
+);
+
 CREATE VIRTUAL TABLE documents_fts USING fts5 (
     text,
     content = 'documents',

@@ -27,6 +27,7 @@ from nearfield.stores.local.background import Maintenance
 from nearfield.stores.local.compaction import Compaction, Policy
 from nearfield.stores.local.hits import Ranked, best_in_order, fetch_hits, read_documents
 from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_texts
+from nearfield.stores.local.ledger import LocalLedger
 from nearfield.stores.local.plans import Target
 from nearfield.stores.local.recall import RecallMonitor
 from nearfield.stores.local.rows import (
@@ -298,6 +299,10 @@ class LocalStore:
     def backup(self, destination: Path) -> None:
         """Copy the collection, as of one moment, into a new database folder."""
         repairs.backup(self._pool, self._info.name, destination)
+
+    def ledger(self, namespace: str) -> LocalLedger:
+        """Return the ledger of a namespace; see :class:`~nearfield.stores.base.Recordable`."""
+        return LocalLedger(self._pool, namespace)
 
     def maintain(self) -> int:
         """Build all segments that are due; see :class:`~nearfield.stores.base.Tunable`."""
