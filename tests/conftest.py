@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -32,6 +34,18 @@ def pytest_configure(config):
         suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("nearfield")
+
+
+def pytest_report_header():
+    """Say which frameworks the doors were tried with."""
+    return [f"{name}: {_version(name)}" for name in ("langchain-core", "llama-index-core", "mcp")]
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed, its tests are skipped"
 
 
 @pytest.fixture(scope="session")
