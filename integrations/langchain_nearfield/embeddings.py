@@ -112,9 +112,13 @@ class LangChainEmbedder:
         self._dimension = dimension
         self._metric = Metric(metric)
 
-    @cached_property
+    @property
     def info(self) -> EmbeddingInfo:
         """The space the vectors live in."""
+        return self._info
+
+    @cached_property
+    def _info(self) -> EmbeddingInfo:
         name, settings = type(self.embeddings).__name__, _settings(self.embeddings)
         model = self._model or next(
             (value for value in settings.values() if isinstance(value, str)), name

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
 import nearfield
@@ -27,6 +26,8 @@ from nearfield.validation import check_positive
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from langchain_core.embeddings import Embeddings
 
     from langchain_nearfield.retrievers import NearfieldRetriever
     from nearfield import Collection
