@@ -85,8 +85,8 @@ class LangChainEmbedder:
     """Any LangChain embeddings as a nearfield embedder; see ``nearfield.embedders.AsyncEmbedder``.
 
     A collection remembers the model it was built with and refuses another. LangChain's embeddings
-    do not say what they are in one way, so the class's name and what attributes such as ``model``
-    and ``dimensions`` hold stand for them.
+    do not say what they are in one way, so the class's name, the dimension and what attributes such
+    as ``model`` hold stand for them.
 
     Args:
         embeddings: What embeds.
@@ -119,12 +119,14 @@ class LangChainEmbedder:
 
     @cached_property
     def _info(self) -> EmbeddingInfo:
-        name, settings = type(self.embeddings).__name__, _settings(self.embeddings)
+        # A cache makes the vectors of the model behind it.
+        embeddings = getattr(self.embeddings, "underlying_embeddings", self.embeddings)
+        name, settings = type(embeddings).__name__, _settings(embeddings)
         model = self._model or next(
             (value for value in settings.values() if isinstance(value, str)), name
         )
-        identity = [name, settings] if self._model is None else [self._model]
         dimension = self._dimension or len(self.embeddings.embed_query("dimension"))
+        identity = [dimension, *([name, settings] if self._model is None else [self._model])]
         return EmbeddingInfo(
             f"langchain:{model}",
             dimension,

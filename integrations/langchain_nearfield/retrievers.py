@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import model_validator
 
-from langchain_nearfield.hits import plain
+from langchain_nearfield.documents import plain
 from langchain_nearfield.search_types import SearchType
 from langchain_nearfield.vectorstore import NearfieldVectorStore  # noqa: TC001  # a field's type
 

@@ -79,6 +79,7 @@ class SearchType(StrEnum):
             arguments["diversity"] = 1 - arguments.pop("lambda_mult", _LAMBDA_MULT)
         elif self in {SearchType.KEYWORD, SearchType.HYBRID}:
             arguments["mode"] = self.value
+        arguments.pop("fetch_k", None)  # here the filter comes before the search
         return least, arguments
 
 

@@ -6,27 +6,33 @@ import asyncio
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
 import nearfield
+from langchain_nearfield.documents import (
+    in_batches,
+    made_of,
+    plain,
+    read_document,
+    scored,
+    taken_apart,
+)
 from langchain_nearfield.embeddings import LangChainEmbedder, NearfieldEmbeddings, as_embedder
 from langchain_nearfield.filters import read_filter
-from langchain_nearfield.hits import plain, read_document, scored
 from langchain_nearfield.search_types import SearchType
 from nearfield.documents import SearchMode
 from nearfield.errors import EmbedderRequiredError, InvalidInputError
 from nearfield.ranking import relevance
-from nearfield.validation import check_positive
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from langchain_core.documents import Document
     from langchain_core.embeddings import Embeddings
 
     from langchain_nearfield.retrievers import NearfieldRetriever
@@ -130,9 +136,9 @@ class NearfieldVectorStore(VectorStore):
             EmbeddingError: The embeddings failed.
         """
         _refuse_unknown(kwargs)
-        documents = _documents(texts, metadatas, ids)
+        documents = made_of(texts, metadatas, ids)
         written: list[str] = []
-        for batch in _batches(documents, batch_size):
+        for batch in in_batches(documents, batch_size):
             written += self._collection.upsert(batch)
         return written
 
@@ -147,19 +153,19 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[str]:
         """Write texts without blocking the event loop; see :meth:`add_texts`."""
         _refuse_unknown(kwargs)
-        documents = await asyncio.to_thread(_documents, texts, metadatas, ids)
+        documents = await asyncio.to_thread(made_of, texts, metadatas, ids)
         written: list[str] = []
-        for batch in _batches(documents, batch_size):
+        for batch in in_batches(documents, batch_size):
             written += await self._collection.aupsert(batch)
         return written
 
     def add_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
         """Write documents; those without an id get one. See :meth:`add_texts`."""
-        return self.add_texts(**_arguments(documents, kwargs))
+        return self.add_texts(**taken_apart(documents, kwargs))
 
     async def aadd_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
         """Write documents without blocking the event loop; see :meth:`add_texts`."""
-        return await self.aadd_texts(**_arguments(documents, kwargs))
+        return await self.aadd_texts(**taken_apart(documents, kwargs))
 
     def add_embeddings(
         self,
@@ -170,7 +176,7 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[str]:
         """Write texts whose embeddings are known already; see :meth:`add_texts`."""
         pairs = list(text_embeddings)
-        documents = _documents((text for text, _ in pairs), metadatas, ids)
+        documents = made_of((text for text, _ in pairs), metadatas, ids)
         return self._collection.upsert(documents, vectors=_vectors(pairs)) if pairs else []
 
     async def aadd_embeddings(
@@ -230,16 +236,20 @@ class NearfieldVectorStore(VectorStore):
             query: Any text.
             k: The most documents. As many come back if as many match the filter.
             filter: In any spelling; see :func:`read_filter`.
-            **kwargs: Others of :meth:`nearfield.Collection.search`.
+            **kwargs: Others of :meth:`nearfield.Collection.search`. ``fetch_k``, by which other
+                stores say how many documents to filter, is taken and not needed.
         """
-        return plain(self._collection.search(query, k=k, where=read_filter(filter), **kwargs))
+        options = _without_fetch_k(kwargs)
+        return plain(self._collection.search(query, k=k, where=read_filter(filter), **options))
 
     async def asimilarity_search(
         self, query: str, k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """Find documents without blocking the event loop; see :meth:`similarity_search`."""
         where = read_filter(filter)
-        return plain(await self._collection.asearch(query, k=k, where=where, **kwargs))
+        return plain(
+            await self._collection.asearch(query, k=k, where=where, **_without_fetch_k(kwargs))
+        )
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, *, filter: Any = None, **kwargs: Any
@@ -249,40 +259,58 @@ class NearfieldVectorStore(VectorStore):
         Under cosine it is the cosine, in [-1, 1]; under dot the inner product; under euclidean
         1 / (1 + distance). See :meth:`similarity_search`.
         """
-        return scored(self._collection.search(query, k=k, where=read_filter(filter), **kwargs))
+        return scored(
+            self._collection.search(
+                query, k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
+            )
+        )
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Find documents and scores without blocking the event loop."""
         where = read_filter(filter)
-        return scored(await self._collection.asearch(query, k=k, where=where, **kwargs))
+        return scored(
+            await self._collection.asearch(query, k=k, where=where, **_without_fetch_k(kwargs))
+        )
 
     def similarity_search_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """Find the documents most similar to a vector; see :meth:`similarity_search`."""
-        return plain(self._collection.search(embedding, k=k, where=read_filter(filter), **kwargs))
+        return plain(
+            self._collection.search(
+                embedding, k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
+            )
+        )
 
     async def asimilarity_search_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """Find documents by vector without blocking the event loop."""
         where = read_filter(filter)
-        return plain(await self._collection.asearch(embedding, k=k, where=where, **kwargs))
+        return plain(
+            await self._collection.asearch(embedding, k=k, where=where, **_without_fetch_k(kwargs))
+        )
 
     def similarity_search_with_score_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Find documents and scores by vector; see :meth:`similarity_search_with_score`."""
-        return scored(self._collection.search(embedding, k=k, where=read_filter(filter), **kwargs))
+        return scored(
+            self._collection.search(
+                embedding, k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
+            )
+        )
 
     async def asimilarity_search_with_score_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Find documents and scores by vector without blocking the event loop."""
         where = read_filter(filter)
-        return scored(await self._collection.asearch(embedding, k=k, where=where, **kwargs))
+        return scored(
+            await self._collection.asearch(embedding, k=k, where=where, **_without_fetch_k(kwargs))
+        )
 
     def max_marginal_relevance_search(
         self,
@@ -399,14 +427,16 @@ class NearfieldVectorStore(VectorStore):
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        hits = self._collection.search(query, k=k, where=read_filter(filter), **kwargs)
+        hits = self._collection.search(
+            query, k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
+        )
         return [(read_document(hit.document), hit.relevance) for hit in hits]
 
     async def _asimilarity_search_with_relevance_scores(
         self, query: str, k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         where = read_filter(filter)
-        hits = await self._collection.asearch(query, k=k, where=where, **kwargs)
+        hits = await self._collection.asearch(query, k=k, where=where, **_without_fetch_k(kwargs))
         return [(read_document(hit.document), hit.relevance) for hit in hits]
 
     # ── making one ───────────────────────────────────────────────────────────────────────────
@@ -472,7 +502,7 @@ class NearfieldVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """Open a store and write documents to it; ``kwargs`` as of :meth:`from_texts`."""
-        return cls.from_texts(embedding=embedding, **_arguments(documents, kwargs))
+        return cls.from_texts(embedding=embedding, **taken_apart(documents, kwargs))
 
     @classmethod
     async def afrom_documents(
@@ -482,7 +512,7 @@ class NearfieldVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Self:
         """Open a store and write documents without blocking the event loop."""
-        return await cls.afrom_texts(embedding=embedding, **_arguments(documents, kwargs))
+        return await cls.afrom_texts(embedding=embedding, **taken_apart(documents, kwargs))
 
     @classmethod
     def from_existing(
@@ -556,53 +586,6 @@ class NearfieldVectorStore(VectorStore):
         await self.aclose()
 
 
-def _documents(
-    texts: Iterable[str],
-    metadatas: Iterable[dict[str, Any]] | None,
-    ids: Iterable[str | None] | None,
-) -> list[nearfield.Document]:
-    """Put texts, metadata and ids together; each may be any iterable, and none is changed."""
-    listed = [texts] if isinstance(texts, str) else list(texts)
-    fields = [{}] * len(listed) if metadatas is None else list(metadatas)
-    names = [None] * len(listed) if ids is None else list(ids)
-    for what, given in (("metadatas", fields), ("ids", names)):
-        if len(given) != len(listed):
-            raise InvalidInputError(
-                f"{len(given)} {what} were given for {len(listed)} texts, expected one each"
-            )
-    return [
-        nearfield.Document(text, metadata=metadata or {})
-        if name is None
-        else nearfield.Document(text, id=name, metadata=metadata or {})
-        for text, metadata, name in zip(listed, fields, names, strict=True)
-    ]
-
-
-def _arguments(documents: Iterable[Document], options: dict[str, Any]) -> dict[str, Any]:
-    """Take documents apart into arguments of ``add_texts``; ids among the options come first."""
-    listed = list(documents)
-    for document in listed:
-        if not isinstance(document, Document):
-            raise InvalidInputError(
-                f"expected LangChain documents, got {type(document).__name__}; for texts there is "
-                "add_texts"
-            )
-    return {
-        "texts": [document.page_content for document in listed],
-        "metadatas": [document.metadata for document in listed],
-        "ids": [document.id for document in listed],
-        **{name: value for name, value in options.items() if name != "ids" or value is not None},
-    }
-
-
-def _batches(
-    documents: list[nearfield.Document], size: int | None
-) -> Iterator[list[nearfield.Document]]:
-    size = max(1, len(documents)) if size is None else check_positive(size, "batch_size")
-    for start in range(0, len(documents), size):
-        yield documents[start : start + size]
-
-
 def _vectors(pairs: list[tuple[str, Sequence[float]]]) -> list[Sequence[float]]:
     return [vector for _, vector in pairs]
 
@@ -614,6 +597,11 @@ def _deleted_ids(ids: Sequence[str] | None, filter: Any) -> Sequence[str] | None
             "nearfield.connect(url).drop(collection_name)"
         )
     return ids
+
+
+def _without_fetch_k(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out how many documents to filter: here the filter comes before the search."""
+    return {name: value for name, value in options.items() if name != "fetch_k"}
 
 
 def _refuse_unknown(options: dict[str, Any]) -> None:

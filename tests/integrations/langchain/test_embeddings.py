@@ -74,6 +74,20 @@ def test_a_collection_tells_models_apart_by_name_and_dimensions(tmp_path):
             nearfield.open(tmp_path, embedder=LangChainEmbedder(other))
 
 
+def test_dimensions_and_models_behind_a_cache_are_told_apart(tmp_path):
+    class Cache(Model):
+        def __init__(self, underlying):
+            super().__init__(None)
+            self.underlying_embeddings = underlying
+
+    def fingerprint(embeddings):
+        return LangChainEmbedder(embeddings).info.fingerprint
+
+    assert fingerprint(Model(None, size=4)) != fingerprint(Model(None, size=8))
+    assert fingerprint(Cache(Model("small"))) != fingerprint(Cache(Model("large")))
+    assert fingerprint(Cache(Model("small"))) == fingerprint(Model("small"))
+
+
 def test_a_model_can_be_named_where_its_attributes_do_not_tell():
     one, other = Model(None), Model(None)
     named = [LangChainEmbedder(one, model="a"), LangChainEmbedder(other, model="b")]

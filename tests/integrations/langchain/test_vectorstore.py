@@ -365,6 +365,14 @@ def test_search_takes_every_type_by_name(filled):
         filled.search("kettle", "closest")
 
 
+async def test_fetch_k_of_other_stores_is_taken_and_not_needed(filled):
+    plain = filled.similarity_search("kettle", k=2)
+    assert filled.similarity_search("kettle", k=2, fetch_k=50) == plain
+    assert await filled.asimilarity_search("kettle", k=2, fetch_k=1) == plain
+    assert [d for d, _ in filled.similarity_search_with_score("kettle", k=2, fetch_k=1)] == plain
+    assert filled.as_retriever(search_kwargs={"k": 2, "fetch_k": 1}).invoke("kettle") == plain
+
+
 @pytest.mark.parametrize("k", [0, -1, 1.5, "4", None])
 def test_a_bad_k_is_refused(filled, k):
     with pytest.raises(InvalidInputError, match="k"):
