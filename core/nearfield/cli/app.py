@@ -16,6 +16,7 @@ from nearfield.cli.faiss_import import import_faiss
 from nearfield.cli.ingest import ingest
 from nearfield.cli.maintenance import backup, check, repair, stats
 from nearfield.cli.search import search
+from nearfield.cli.serve import serve
 from nearfield.cli.tuning import tune
 from nearfield.errors import InvalidInputError
 
@@ -132,3 +133,8 @@ app.command()(stats)
 app.command()(check)
 app.command()(repair)
 app.command()(backup)
+# What follows is the server's own to read, --help too.
+app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(serve)

@@ -1,0 +1,5 @@
+"""``python -m nearfield_mcp``."""
+
+from nearfield_mcp.cli import main
+
+main()

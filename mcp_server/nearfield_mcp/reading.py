@@ -1,0 +1,284 @@
+"""The tools that read: search, fetch, find_similar, list_collections, describe_collection."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from anyio import to_thread
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from nearfield_mcp import results
+from nearfield_mcp.catalog import Catalog
+from nearfield_mcp.excerpts import excerpt
+from nearfield_mcp.fields import describe_fields
+from nearfield_mcp.pages import Asked, digest_of, page, read_cursor, shortened
+from nearfield_mcp.results import (
+    CollectionDescription,
+    CollectionList,
+    CollectionSummary,
+    Fence,
+    FetchedDocument,
+    SearchResults,
+    answer,
+)
+from nearfield_mcp.uris import read_uri
+
+if TYPE_CHECKING:
+    from nearfield import Collection, Document
+
+__all__ = ["ReadingTools"]
+
+CollectionName = Annotated[
+    str | None, Field(description="Its name; may be left out where there is only one")
+]
+Identifier = Annotated[
+    str, Field(min_length=1, description="An id or a url that a search returned")
+]
+Count = Annotated[int, Field(ge=1, le=50, description="The most results")]
+Where = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="Only documents whose metadata match, such as "
+        '{"year": {"$gte": 2020}, "tags": {"$contains": "care"}}; also $eq $ne $gt $lt $lte $in '
+        "$nin $any $all $text_match $exists, joined by $and $or $not. describe_collection tells "
+        "the fields"
+    ),
+]
+LeastScore = Annotated[float | None, Field(description="Only results that score at least this")]
+Detail = Annotated[
+    Literal["concise", "full"],
+    Field(description="concise: the beginning of each text; full: whole texts and metadata"),
+]
+MaxChars = Annotated[
+    int, Field(ge=500, le=100_000, description="The answer is never longer than this")
+]
+Cursor = Annotated[
+    str | None, Field(description="next_cursor of the answer before, with the same other arguments")
+]
+_MAX_CHARS = 12_000
+_LISTED_FIELDS = 20
+_LISTED_NAME_CHARS = 100
+_SAMPLE = 1_000
+_FRAME = 600
+"""Characters that an answer has besides its contents."""
+
+
+class ReadingTools:
+    """What agents read with.
+
+    Args:
+        catalog: The collections.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def search(
+        self,
+        query: Annotated[str, Field(min_length=1, description="What to look for, in any words")],
+        collection: CollectionName = None,
+        k: Count = 8,
+        mode: Annotated[
+            Literal["hybrid", "vector", "keyword"],
+            Field(
+                description="hybrid: by meaning and by words; vector: by meaning; keyword: words"
+            ),
+        ] = "hybrid",
+        filter: Where = None,
+        min_score: LeastScore = None,
+        detail: Detail = "concise",
+        max_chars: MaxChars = _MAX_CHARS,
+        cursor: Cursor = None,
+    ) -> Annotated[CallToolResult, SearchResults]:
+        """Search a collection of documents, best first. Use fetch to read a whole result."""
+
+        def work() -> CallToolResult:
+            name, opened = self._catalog.open(collection)
+            digest = digest_of(query, name, mode, filter, min_score, detail)
+            asked = Asked(
+                name,
+                f"{shortened(query)!r}, {mode}",
+                k,
+                detail,
+                max_chars,
+                read_cursor(cursor, digest),
+                digest,
+            )
+            return page(
+                asked,
+                lambda most: opened.search(
+                    query, k=most, mode=mode, where=filter, min_score=min_score
+                ),
+            )
+
+        return await to_thread.run_sync(work)
+
+    async def find_similar(
+        self,
+        id: Identifier,
+        collection: CollectionName = None,
+        k: Count = 8,
+        filter: Where = None,
+        min_score: LeastScore = None,
+        detail: Detail = "concise",
+        max_chars: MaxChars = _MAX_CHARS,
+        cursor: Cursor = None,
+    ) -> Annotated[CallToolResult, SearchResults]:
+        """Find the documents nearest in meaning to one that you have the id of."""
+
+        def work() -> CallToolResult:
+            name, opened, document = self._find(id, collection)
+            digest = digest_of(document.id, name, filter, min_score, detail)
+            asked = Asked(
+                name,
+                f"documents like {shortened(document.id)!r}",
+                k,
+                detail,
+                max_chars,
+                read_cursor(cursor, digest),
+                digest,
+            )
+            return page(
+                asked,
+                lambda most: opened.search(
+                    like=document.id, k=most, where=filter, min_score=min_score
+                ),
+            )
+
+        return await to_thread.run_sync(work)
+
+    async def fetch(
+        self,
+        id: Identifier,
+        collection: CollectionName = None,
+        neighbours: Annotated[
+            int, Field(ge=0, le=5, description="How many chunks before and after it to add")
+        ] = 0,
+        offset: Annotated[
+            int,
+            Field(ge=0, description="From which character on; next_offset of the answer before"),
+        ] = 0,
+        max_chars: MaxChars = _MAX_CHARS,
+    ) -> Annotated[CallToolResult, FetchedDocument]:
+        """Read a document, or a chunk of one with the chunks around it."""
+
+        def work() -> CallToolResult:
+            name, opened, document = self._find(id, collection)
+            return excerpt(name, opened, document, neighbours, offset, max_chars)
+
+        return await to_thread.run_sync(work)
+
+    async def list_collections(self) -> Annotated[CallToolResult, CollectionList]:
+        """List the collections there are, with their size and the fields to filter by."""
+        return await to_thread.run_sync(self._list)
+
+    async def describe_collection(
+        self, collection: CollectionName = None, max_chars: MaxChars = _MAX_CHARS
+    ) -> Annotated[CallToolResult, CollectionDescription]:
+        """Tell what is in a collection: the fields to filter by, with types, examples, counts."""
+
+        def work() -> CallToolResult:
+            name, opened = self._catalog.open(collection)
+            return _described(name, opened, max_chars)
+
+        return await to_thread.run_sync(work)
+
+    def _find(self, identifier: str, collection: str | None) -> tuple[str, Collection, Document]:
+        """Return a document and where it is: an id, a URI, and the collection may be left out."""
+        named = read_uri(identifier)
+        if named is not None:
+            collection, identifier = named
+        found = []
+        for name in self._catalog.names() if collection is None else [collection]:
+            full_name, opened = self._catalog.open(name)
+            # A text that was ingested under an id is kept as chunks: the first begins it.
+            documents = opened.get([identifier, f"{identifier}#0"])
+            document = next((each for each in documents if each is not None), None)
+            if document is not None:
+                found.append((full_name, opened, document))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            where = ", ".join(name for name, _, _ in found)
+            raise ToolError(
+                f"several collections have a document {identifier!r}: {where}; name one"
+            )
+        where = f"the collection {collection!r}" if collection else "any collection"
+        raise ToolError(
+            f"there is no document {identifier!r} in {where}; search for it, and take its id"
+        )
+
+    def _list(self) -> CallToolResult:
+        names = self._catalog.names()
+        shape = CollectionList(collections=[])
+        told: list[str] = []
+        room = _MAX_CHARS - _FRAME
+        for name in names:
+            _, opened = self._catalog.open(name)
+            _, fields = describe_fields(opened, _SAMPLE // 10)
+            found = CollectionSummary(
+                name=name,
+                documents=opened.count(),
+                model=opened.info.embedding.model,
+                fields=[
+                    f"{field.name} ({', '.join(field.types)})"
+                    for field in fields[:_LISTED_FIELDS]
+                    if len(field.name) <= _LISTED_NAME_CHARS
+                ],
+            )
+            line = f"{name}: {found.documents} documents"
+            line += f"; fields: {', '.join(found.fields)}" if found.fields else ""
+            room -= max(len(line), results.size_of(found)) + 2
+            if room < 0:
+                break
+            shape.collections.append(found)
+            told.append(line)
+        shape.truncated = len(told) < len(names)
+        more = f"There are {len(names) - len(told)} more." if shape.truncated else None
+        text = results.lines([*told, more]) or "There is no collection yet."
+        return answer(text, shape)
+
+
+def _described(name: str, opened: Collection, max_chars: int) -> CallToolResult:
+    looked_at, fields = describe_fields(opened, _SAMPLE)
+    shape = CollectionDescription(
+        name=name,
+        documents=opened.count(),
+        model=opened.info.embedding.model,
+        metric=opened.info.metric.value,
+        modes=["hybrid", "vector", "keyword"],
+        looked_at=looked_at,
+        fields=[],
+        filter_examples=[],
+    )
+    fence = Fence.new()
+    told = []
+    room = max_chars - _FRAME
+    for field in fields:
+        line = f"{field.name}: {', '.join(field.types)}, in {field.count} of {looked_at}, such as "
+        line += json.dumps(field.examples, ensure_ascii=False)
+        room -= max(len(line), results.size_of(field)) + 2
+        if room < 0:
+            shape.truncated = True
+            break
+        shape.fields.append(field)
+        told.append(line)
+    shape.filter_examples = [
+        {field.name: {"$contains" if "list" in field.types else "$eq": example}}
+        for field in shape.fields[:2]
+        for example in _exact(field.examples)[:1]
+    ]
+    head = f"{name}: {shape.documents} documents, vectors by {shape.model}, {shape.metric}."
+    examples = [f"filter: {json.dumps(each)}" for each in shape.filter_examples]
+    body = [fence.explanation, fence.around(*told, *examples)] if told else []
+    return answer(results.lines([head, *body]), shape)
+
+
+def _exact(examples: list[str | int | float | bool]) -> list[str | int | float | bool]:
+    """Return those that are not shortened, so that a filter finds them."""
+    return [
+        example for example in examples if not (isinstance(example, str) and example.endswith("…"))
+    ]
