@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.vectorstores import VectorStoreRetriever
@@ -34,11 +35,11 @@ class NearfieldRetriever(VectorStoreRetriever):
         score_key: Put each score into the document's metadata under this key.
     """
 
-    vectorstore: NearfieldVectorStore
-    search_type: SearchType = SearchType.SIMILARITY
+    vectorstore: NearfieldVectorStore  # pyright: ignore[reportIncompatibleVariableOverride]
+    search_type: str = SearchType.SIMILARITY
     score_key: str | None = None
 
-    allowed_search_types: ClassVar[tuple[str, ...]] = tuple(SearchType)
+    allowed_search_types: ClassVar[Collection[str]] = tuple(SearchType)
 
     @model_validator(mode="before")
     @classmethod
@@ -56,12 +57,14 @@ class NearfieldRetriever(VectorStoreRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
         options = {**self.search_kwargs, **kwargs}
-        hits = self.search_type.search(self.vectorstore.collection, query, options)
+        search_type = SearchType.read(self.search_type)
+        hits = search_type.search(self.vectorstore.collection, query, options)
         return plain(hits, self.score_key)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
         options = {**self.search_kwargs, **kwargs}
-        hits = await self.search_type.asearch(self.vectorstore.collection, query, options)
+        search_type = SearchType.read(self.search_type)
+        hits = await search_type.asearch(self.vectorstore.collection, query, options)
         return plain(hits, self.score_key)
