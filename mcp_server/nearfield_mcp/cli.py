@@ -232,7 +232,11 @@ def _parser() -> argparse.ArgumentParser:
             if name in _SWITCHES:
                 options |= {"action": "store_const", "const": True}
                 group.add_argument(
-                    _SWITCHES[name], dest=name, action="store_const", const=False, help="do not"
+                    _SWITCHES[name],
+                    dest=name,
+                    action="store_const",
+                    const=False,
+                    help=f"the opposite of {flag_of(name)}",
                 )
             else:
                 options["metavar"] = metavar

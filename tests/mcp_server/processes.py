@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
@@ -39,11 +39,11 @@ class OverHttp:
         return int(self.base.rpartition(":")[2])
 
     def get(self, path, token=None, **headers):
-        return httpx.get(self.base + path, headers=headers | _bearer(token), timeout=DEADLINE_S)
+        return httpx2.get(self.base + path, headers=headers | _bearer(token), timeout=DEADLINE_S)
 
     def post(self, method, params=None, token=None, content=None, **headers):
         """Send one request of the protocol's newest revision."""
-        return httpx.post(
+        return httpx2.post(
             self.url,
             content=content or json.dumps(request(method, params)),
             headers=modern_headers(method, params) | _bearer(token) | headers,

@@ -8,7 +8,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 
 pytest.importorskip("mcp", reason="the MCP server is an extra: pip install 'nearfield[mcp]'")
@@ -278,7 +278,7 @@ def test_a_call_that_runs_is_answered_after_sigterm_and_the_process_ends(data, r
 
 @pytest.mark.parametrize("revision", ["2026-07-28", "2025-11-25"])
 def test_a_stream_that_waits_for_news_does_not_keep_the_process(data, revision):
-    with over_http(data) as server, httpx.Client(timeout=DEADLINE_S) as client:
+    with over_http(data) as server, httpx2.Client(timeout=DEADLINE_S) as client:
         if revision == "2026-07-28":
             body = request("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
             headers = modern_headers("subscriptions/listen")

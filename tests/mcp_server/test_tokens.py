@@ -55,6 +55,7 @@ def server(folder, identities):
         *("--issuer", ISSUER, "--jwks", keys, "--public-url", AUDIENCE),
         *("--allowed-host", "127.0.0.1:*", "--read-write", "--rate-per-s", "0"),
         *("--audit-log", folder / "audit.log", "--log-level", "DEBUG"),
+        *("--job-dir", folder / "jobs"),
         script=TOOLS,
     ) as running:
         yield running
@@ -132,6 +133,43 @@ def test_a_token_for_some_collections_sees_no_others(server, folder, identities)
             "resources/read", {"uri": "nearfield://private/kettle"}, token=token
         )
         assert "anna, private" not in read_by_uri.text
+
+
+def test_what_a_tenant_takes_in_is_no_other_tenants(server, identities):
+    anna, bert = (identities.token(tenant=name, sub=name, scope="admin") for name in TENANTS)
+    given = {"collection": "diary", "texts": [{"text": "The teapot is blue.", "id": "blue"}]}
+    taken = server.call("ingest", given, token=anna).json()["result"]
+    assert not taken.get("isError"), taken
+    job = taken["structuredContent"]["job"]
+    assert "teapot" in read(server, anna, id="blue", collection="diary").text
+    for refused in (
+        read(server, bert, id="blue", collection="diary"),
+        server.call("delete", {"collection": "diary", "ids": ["blue"]}, token=bert),
+        server.call("ingest_status", {"job": job, "cancel": True}, token=bert),
+    ):
+        assert refused.json()["result"]["isError"]
+        assert "teapot" not in refused.text
+    assert job in server.call("ingest_status", token=anna).text
+    assert job not in server.call("ingest_status", token=bert).text
+    assert "diary" not in server.call("list_collections", token=bert).text
+
+
+def test_only_an_admin_makes_collections_and_only_those_its_token_names(server, identities):
+    given = {"texts": [{"text": "The teapot is red."}]}
+    for token, name in (
+        (identities.token(tenant="anna", scope="write"), "new"),
+        (identities.token(tenant="anna", scope="admin", collections=["notes"]), "new"),
+        (identities.token(tenant="anna", scope="admin"), "../bert/new"),
+    ):
+        refused = server.call("ingest", {"collection": name, **given}, token=token)
+        assert refused.json()["result"]["isError"]
+    for tenant in TENANTS:
+        everything = identities.token(tenant=tenant, scope="admin")
+        listed = server.call("list_collections", token=everything).json()["result"]
+        names = {each["name"] for each in listed["structuredContent"]["collections"]}
+        assert names >= {"notes", "private"}
+        assert "new" not in names
+    assert server.call("ingest", given, token=identities.token(tenant="anna")).status_code == 403
 
 
 WRONG = {
