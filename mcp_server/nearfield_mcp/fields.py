@@ -16,6 +16,8 @@ __all__ = ["describe_fields"]
 _EXAMPLES = 3
 _EXAMPLE_CHARS = 60
 _DEPTH = 3
+_BOOKKEEPING = {"chunk", "chunks", "previous", "next", "content_hash"}
+"""Written by ingestion; no one filters by it."""
 
 
 def describe_fields(collection: Collection, most: int) -> tuple[int, list[FieldDescription]]:
@@ -58,7 +60,7 @@ def _shortened(example: str | float) -> str | float:
 
 def _fields(values: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if name.startswith("_") or (not prefix and name == "content_hash"):
+        if name.startswith("_") or (not prefix and name in _BOOKKEEPING):
             continue
         if isinstance(value, Mapping):
             if depth > 1:

@@ -264,6 +264,8 @@ async def test_collections_are_listed_and_described(client):
         "count": 12,
         "examples": ["kitchen", "t0", "t1"],
     }
+    _, manual = await call(client, "describe_collection", collection="manual")
+    assert {field["name"] for field in manual["fields"]} == {"source", "title"}
     for example in shape["filter_examples"]:
         assert json.dumps(example) in text
         _, found = await call(client, "search", query="kettle", collection="notes", filter=example)
