@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and exit with its status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _cap_threads()
+    if not all(map(_found, ("mcp", "prometheus_client", "pydantic_settings"))):
+        from nearfield.errors import MissingDependencyError
+
+        error = MissingDependencyError("mcp", extra="mcp", purpose="nearfield-mcp")
+        sys.exit(_failed(str(error)))
     if given[:1] == ["token"]:
         from nearfield_mcp.token_commands import run
 
@@ -169,6 +175,13 @@ def _over_http(settings: Settings) -> int:
 
 def _in_background(work: Callable[..., None], *arguments: Any) -> None:
     threading.Thread(target=work, args=arguments, name="nearfield-warm-up", daemon=True).start()
+
+
+def _found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # it was imported as None, which says that it is not to be had
+        return False
 
 
 def _collect_garbage_again() -> None:
