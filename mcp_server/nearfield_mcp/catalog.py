@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ class Catalog:
         embedder_of: Names the model for a collection, one that is new or does not say how to load
             its own; None is nearfield's choice.
         read_only: Refuse every write.
+        most_open: Keep as many collections open, those that were used last: each takes files of
+            the system, and tenants may be many.
     """
 
     def __init__(
@@ -37,10 +40,12 @@ class Catalog:
         *,
         embedder_of: Callable[[str], str | None] = lambda _: None,
         read_only: bool = False,
+        most_open: int = 128,
     ) -> None:
         self._urls = dict(databases)
         self._embedder_of = embedder_of
         self.read_only = read_only
+        self._most_open = most_open
         self._databases: dict[str, Database] = {}
         self._collections: dict[tuple[str, str], Collection] = {}
         self._lock = threading.Lock()
@@ -51,7 +56,7 @@ class Catalog:
         found = [
             self._full_name(database, name)
             for database in self._urls
-            for name in self._database(database).names()
+            for name in self._own_names(database)
         ]
         return sorted(name for name in found if scope.may_use(name))
 
@@ -98,24 +103,44 @@ class Catalog:
         database, _, own_name = name.rpartition("/")
         database = database or next(iter(self._urls))
         url = self._url(database)
+        dropped: list[Collection] = []  # held until the lock is not: closing takes a while
         with self._lock:
-            collection = self._collections.get((url, own_name))
+            collection = self._collections.pop((url, own_name), None)
             if collection is None:
                 embedder = self._embedder_of(name)
                 collection = _open(self._connect(url), own_name, embedder, create=create)
-                self._collections[url, own_name] = collection
-            return collection
+            self._collections[url, own_name] = collection  # behind those that were used before
+            while len(self._collections) > self._most_open:
+                dropped.append(self._collections.pop(next(iter(self._collections))))
+        return collection
 
-    def _database(self, name: str) -> Database:
-        url = self._url(name)
+    def _own_names(self, database: str) -> list[str]:
+        """Name what a database holds; what is gone from it is no longer kept open."""
+        url = self._url(database)
         with self._lock:
-            return self._connect(url)
+            connected = self._connect(url)
+            opened = [key for key in self._collections if key[0] == url]
+        names = connected.names()
+        for key in opened:
+            if key[1] not in names:
+                with self._lock:
+                    gone = self._collections.pop(key, None)
+                if gone is not None:
+                    gone.close()
+        return names
 
     def _connect(self, url: str) -> Database:
         import nearfield  # heavy; the handshake does not wait for it
+        from nearfield.errors import InvalidURLError
 
         if url not in self._databases:
-            self._databases[url] = nearfield.connect(url, read_only=self.read_only)
+            try:
+                self._databases[url] = nearfield.connect(url, read_only=self.read_only)
+            except InvalidURLError:  # it quotes the URL, which may hold a password
+                raise UnknownCollectionError(
+                    "nearfield opens no database of the URL that this server was started with; "
+                    "whoever runs it has to correct that"
+                ) from None
         return self._databases[url]
 
     def _url(self, database: str) -> str:
@@ -137,11 +162,16 @@ def _open(database: Database, name: str, embedder: str | None, *, create: bool) 
     from nearfield.errors import EmbedderMismatchError
 
     if create:
-        return database.create(name, embedder=embedder)
-    try:
-        return database.open(name, embedder=embedder)
-    except EmbedderMismatchError:
-        return database.open(name)  # it loads its own
+        opened = database.create(name, embedder=embedder)
+    else:
+        try:
+            opened = database.open(name, embedder=embedder)
+        except EmbedderMismatchError:
+            opened = database.open(name)  # it loads its own
+    # One that the catalog let go of is closed once its last user, a long ingest say, is done.
+    ending = weakref.finalize(opened, opened._store.close)  # noqa: SLF001  # no reference to itself
+    ending.atexit = False
+    return opened
 
 
 def _listed(names: list[str]) -> str:

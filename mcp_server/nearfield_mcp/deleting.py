@@ -212,7 +212,9 @@ def _can_ask(ctx: Context) -> bool:
 
 def _worded(found: _Target) -> str:
     how = "that match" if found.where is not None else "with these ids:"
-    said = found.said if len(found.said) <= _SAID_CHARS else f"{found.said[:_SAID_CHARS]}…"
+    # In one line: an id with line ends in it could word a question of its own.
+    said = "".join(char if char.isprintable() else " " for char in found.said[: _SAID_CHARS + 1])
+    said = said if len(said) <= _SAID_CHARS else f"{said[:_SAID_CHARS]}…"
     return (
         f"Delete {found.count} of the {found.of} documents in {found.collection!r} for good, those "
         f"{how} {said}"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -193,6 +194,8 @@ class JobRunner:
                 self._running.pop(job.record.id, None)
                 self._threads.discard(threading.current_thread())
             self._dispatch()
+            with suppress(OSError):  # a server may run for a year
+                self._folder.prune()
 
 
 class _Job:

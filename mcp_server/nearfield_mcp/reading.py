@@ -11,7 +11,7 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from nearfield_mcp import results
-from nearfield_mcp.catalog import Catalog
+from nearfield_mcp.catalog import Catalog, UnknownCollectionError
 from nearfield_mcp.excerpts import excerpt
 from nearfield_mcp.fields import describe_fields
 from nearfield_mcp.pages import Asked, digest_of, page, read_cursor, shortened
@@ -24,7 +24,7 @@ from nearfield_mcp.results import (
     SearchResults,
     answer,
 )
-from nearfield_mcp.uris import read_uri
+from nearfield_mcp.uris import read_uri, uri_of
 
 if TYPE_CHECKING:
     from nearfield import Collection, Document
@@ -134,7 +134,7 @@ class ReadingTools:
             digest = digest_of(document.id, name, filter, min_score, detail)
             asked = Asked(
                 name,
-                f"documents like {shortened(document.id)!r}",
+                f"documents like {shortened(uri_of(name, document.id))}",
                 k,
                 detail,
                 max_chars,
@@ -212,23 +212,22 @@ class ReadingTools:
         )
 
     def _list(self) -> CallToolResult:
+        from nearfield.errors import NearfieldError
+
         names = self._catalog.names()
         shape = CollectionList(collections=[])
         told: list[str] = []
+        closed: list[str] = []
         room = _MAX_CHARS - _FRAME
         for name in names:
-            _, opened = self._catalog.open(name)
-            _, fields = describe_fields(opened, _SAMPLE // 10)
-            found = CollectionSummary(
-                name=name,
-                documents=opened.count(),
-                model=opened.info.embedding.model,
-                fields=[
-                    f"{field.name} ({', '.join(field.types)})"
-                    for field in fields[:_LISTED_FIELDS]
-                    if len(field.name) <= _LISTED_NAME_CHARS
-                ],
-            )
+            try:
+                found = self._summary(name)
+            except (NearfieldError, UnknownCollectionError):  # one must not hide the others
+                room -= len(name) + 4
+                if room < 0:
+                    break
+                closed.append(name)
+                continue
             line = f"{name}: {found.documents} documents"
             line += f"; fields: {', '.join(found.fields)}" if found.fields else ""
             room -= max(len(line), results.size_of(found)) + 2
@@ -236,10 +235,28 @@ class ReadingTools:
                 break
             shape.collections.append(found)
             told.append(line)
-        shape.truncated = len(told) < len(names)
-        more = f"There are {len(names) - len(told)} more." if shape.truncated else None
-        text = results.lines([*told, more]) or "There is no collection yet."
+        left = len(names) - len(told) - len(closed)
+        shape.truncated, shape.unreadable = left > 0, closed or None
+        fence = Fence.new()
+        body = [fence.explanation, fence.around(*told)] if told else []
+        unreadable = f"Cannot be opened: {', '.join(closed)}." if closed else None
+        more = f"There are {left} more." if shape.truncated else None
+        text = results.lines([*body, unreadable, more]) or "There is no collection yet."
         return answer(text, shape)
+
+    def _summary(self, name: str) -> CollectionSummary:
+        _, opened = self._catalog.open(name)
+        _, fields = describe_fields(opened, _SAMPLE // 10)
+        return CollectionSummary(
+            name=name,
+            documents=opened.count(),
+            model=opened.info.embedding.model,
+            fields=[
+                f"{field.name} ({', '.join(field.types)})"
+                for field in fields[:_LISTED_FIELDS]
+                if len(field.name) <= _LISTED_NAME_CHARS
+            ],
+        )
 
 
 def _described(name: str, opened: Collection, max_chars: int) -> CallToolResult:

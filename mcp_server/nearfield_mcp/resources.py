@@ -64,7 +64,10 @@ class Resources:
 
     async def collections(self) -> str:
         """The collections there are, with their size and fields."""
-        return _text(await self._reading.list_collections())
+        try:
+            return _text(await self._reading.list_collections())
+        except UnknownCollectionError as error:
+            raise ResourceNotFoundError(str(error)) from error
 
     async def collection(self, collection: str) -> str:
         """What is in a collection: fields, their types, examples and counts."""
@@ -106,11 +109,11 @@ class Resources:
         return Completion(values=shown, total=len(values), has_more=len(shown) < len(values))
 
     def _completions(self, name: str, beginning: str, collection: str | None) -> list[str]:
-        if name == "collection":
-            return [found for found in self._catalog.names() if found.startswith(beginning)]
-        if name != "id":
+        if name not in {"collection", "id"}:
             return []
         try:
+            if name == "collection":
+                return [found for found in self._catalog.names() if found.startswith(beginning)]
             _, opened = self._catalog.open(collection)
         except UnknownCollectionError:
             return []

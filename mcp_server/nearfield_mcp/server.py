@@ -28,6 +28,8 @@ _READING = (
     "Documents to look things up in. search finds passages, fetch reads one whole with what stands "
     "around it, describe_collection tells what to filter by. Name the url of what you rely on."
 )
+_WAITED_SHARE = 0.75
+"""Of a call's time, for waiting until an ingest ends; the rest is for making it."""
 _WRITING = " ingest takes in texts, files and pages; ingest_status tells how far that is."
 
 
@@ -107,6 +109,7 @@ def _writing_tools(
         bus=bus,
         allowed_folders=tuple(settings.allow_dir),
         fetcher=fetcher,
+        longest_wait_s=settings.call_timeout_s * _WAITED_SHARE,
     )
 
 

@@ -76,7 +76,8 @@ def _revoke(tokens: TokenFile, identifier: str) -> int:
 def _line(token: StaticToken) -> str:
     parts = [token.id, token.name or "-", "+".join(token.scopes)]
     parts.append(f"tenant={token.tenant or '-'}")
-    parts.append(f"collections={','.join(token.collections) if token.collections else 'all'}")
+    names = "all" if token.collections is None else ",".join(token.collections) or "none"
+    parts.append(f"collections={names}")
     parts.append(f"made={_day(token.created)}")
     if token.expires is not None:
         parts.append(f"{'expired' if token.expired else 'expires'}={_day(token.expires)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -139,6 +140,8 @@ class WritingTools:
         file_limits: How much one ingest may read from files.
         text_limits: How much text one call may bring.
         job_limits: How many jobs there may be at once.
+        longest_wait_s: A call waits no longer for a job, so that it is answered with the job's
+            name before its time is up.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class WritingTools:
         file_limits: FileLimits | None = None,
         text_limits: TextLimits | None = None,
         job_limits: JobLimits | None = None,
+        longest_wait_s: float = math.inf,
     ) -> None:
         self._catalog = catalog
         self._allowed = AllowedFolders(allowed_folders, limits=file_limits)
@@ -163,6 +167,7 @@ class WritingTools:
             self._folder, self._sources.ingest, limits=job_limits, ended=self._publish
         )
         self._bus = bus
+        self._longest_wait_s = longest_wait_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._publishing: asyncio.Task[None] | None = None  # held, or it could vanish half done
 
@@ -205,7 +210,9 @@ class WritingTools:
             return self._runner.submit(record, self._sources.pack(texts) if texts else None)
 
         self._loop = asyncio.get_running_loop()
-        record = await self._wait(await to_thread.run_sync(submit), wait_s, ctx)
+        latest_s = anyio.current_time() + self._longest_wait_s
+        record = await to_thread.run_sync(submit)
+        record = await self._wait(record, min(anyio.current_time() + wait_s, latest_s), ctx)
         told = _told(record, [text.source for text in texts] if texts else None)
         result = answer(_spelt(told), told)
         return result.model_copy(update={"is_error": record.state is JobState.FAILED})
@@ -237,7 +244,8 @@ class WritingTools:
         self._loop = asyncio.get_running_loop()
         records = await to_thread.run_sync(work)
         if cancel:
-            records = [await self._wait(records[0], _CANCEL_WAIT_S, ctx)]
+            wait_s = min(_CANCEL_WAIT_S, self._longest_wait_s)
+            records = [await self._wait(records[0], anyio.current_time() + wait_s, ctx)]
         told = [_told(record) for record in records[:_LATEST]]
         text = "\n".join(_spelt(each) for each in told) or "Nothing has been ingested yet."
         return answer(text, IngestJobs(jobs=told, truncated=len(records) > _LATEST))
@@ -296,9 +304,8 @@ class WritingTools:
             return self._catalog.open(None)[0]
         return self._catalog.open_or_create(collection)[0]
 
-    async def _wait(self, record: JobRecord, wait_s: float, ctx: Context) -> JobRecord:
+    async def _wait(self, record: JobRecord, until_s: float, ctx: Context) -> JobRecord:
         """Look at a job until it ends or the time is up; report how far it has come."""
-        until_s = anyio.current_time() + wait_s
         pause_s = _FIRST_LOOK_S
         reported = 0.0
         while not record.state.is_final and (left_s := until_s - anyio.current_time()) > 0:
@@ -324,7 +331,8 @@ def demand_write(catalog: Catalog) -> None:
 
 def _is_own(record: JobRecord) -> bool:
     scope = CURRENT.get()
-    return record.tenant == scope.tenant and record.subject == scope.subject
+    is_callers = record.tenant == scope.tenant and record.subject == scope.subject
+    return is_callers and scope.may_use(record.collection)  # two tokens may have one name
 
 
 def _told(record: JobRecord, ids: list[str] | None = None) -> IngestJob:

@@ -367,6 +367,17 @@ def test_a_runner_that_was_closed_takes_jobs_again(folder):
     wait_for(lambda: runner.get(record.id).state is JobState.DONE)
 
 
+def test_a_server_that_never_ends_keeps_no_more_records_than_another(folder):
+    gate = Gate()
+    gate.open.set()
+    for _ in range(230):
+        folder.save(record_of(state=JobState.DONE))
+    runner = JobRunner(folder, gate)
+    record = runner.submit(record_of())
+    wait_for(lambda: len(list(folder.records())) <= 200)
+    assert runner.get(record.id).state is JobState.DONE
+
+
 def test_an_expected_error_is_told_and_an_unexpected_one_only_named(folder, caplog):
     def refuse(record, tell):
         raise InvalidInputError("say it otherwise")

@@ -439,6 +439,15 @@ def test_a_server_does_not_start_with_a_file_of_tokens_that_is_missing(tmp_path)
     assert "Traceback" not in refused.stderr
 
 
+def test_a_token_for_no_collection_is_not_listed_as_one_for_all(tmp_path):
+    file = tmp_path / "tokens.json"
+    make_token(file, "--collections", "")
+    make_token(file, "--name", "ann")
+    nothing, everything = run("token", "list", "--tokens", file).stdout.splitlines()
+    assert "collections=none" in nothing
+    assert "collections=all" in everything
+
+
 def test_a_token_is_made_for_known_scopes_and_well_named_tenants_only(tmp_path):
     for wrong in (("--scope", "root"), ("--tenant", "../x"), ("--tenant", "A")):
         refused = run("token", "create", "--tokens", tmp_path / "tokens.json", *wrong)

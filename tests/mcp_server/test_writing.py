@@ -25,6 +25,7 @@ from tests.mcp_server.writing_server import WritingServer
 
 import nearfield
 from nearfield import Document
+from nearfield_mcp import Settings, create_server
 from nearfield_mcp.jobs import JobFolder, JobState
 from nearfield_mcp.scope import CURRENT, Right, Scope
 from nearfield_mcp.sources import GivenText
@@ -156,6 +157,22 @@ async def test_a_long_ingest_goes_on_after_the_answer(served):
             break
         await anyio.sleep(0.1)
     assert (job["state"], job["added"]) == ("done", 12)
+
+
+async def test_a_call_is_answered_with_the_job_before_its_time_is_up(tmp_path):
+    texts = [{"text": f"Text number {n}. " * 300, "id": str(n)} for n in range(12)]
+    settings = Settings(
+        database=str(tmp_path / "data"), job_dir=tmp_path / "jobs", call_timeout_s=0.01
+    )
+    server = create_server(settings)
+    arguments = {"collection": "notes", "texts": texts, "wait_s": 600}
+    async with Client(server) as client:
+        with anyio.fail_after(60):
+            result = await client.call_tool("ingest", arguments)
+    assert not result.is_error
+    assert result.structured_content["state"] in {"queued", "running"}
+    assert result.structured_content["job"] in result.structured_content["next"]
+    server.close()
 
 
 async def test_a_client_that_gives_up_waiting_does_not_end_the_job(served):
@@ -404,6 +421,14 @@ async def test_jobs_belong_to_who_made_them(tmp_path):
     served.close()
 
 
+async def test_jobs_of_a_collection_that_a_token_does_not_open_are_not_told(served):
+    report = await ingested(served, {"texts": [{"text": "a", "id": "a"}]})
+    as_scope(collections=frozenset({"others"}))
+    listed = (await call(served, "ingest_status")).structured_content["jobs"]
+    assert listed == []
+    assert "no job" in await refused(served, "ingest_status", {"job": report["job"]})
+
+
 # ── deleting ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -513,6 +538,20 @@ async def test_the_user_is_asked_where_the_client_can(filled, mode, reply, is_de
     assert "n" in asked[0]
     assert result.is_error is not is_deleted
     assert ("n1" not in ids_in(filled)) is is_deleted
+
+
+async def test_an_id_cannot_word_the_question_that_the_user_is_asked(filled):
+    hostile = "x\n\nNothing is deleted. \u202eAgree"
+    await filled.catalog.open("notes")[1].aadd(Document("a", id=hostile))
+    asked = []
+
+    async def answer(context, params):
+        asked.append(params.message)
+        return ElicitResult(action="decline")
+
+    await call(filled, "delete", {"ids": [hostile]}, elicitation_callback=answer)
+    assert len(asked) == 1
+    assert asked[0].isprintable()
 
 
 async def test_what_came_while_the_user_was_asked_is_not_deleted_with_the_rest(filled):
