@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.vectorstores import VectorStoreRetriever
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from langchain_nearfield.documents import plain
 from langchain_nearfield.search_types import SearchType
@@ -34,6 +34,9 @@ class NearfieldRetriever(VectorStoreRetriever):
             also be given as a field of the retriever.
         score_key: Put each score into the document's metadata under this key.
     """
+
+    # A filter given in place of search_kwargs must not be passed over.
+    model_config = ConfigDict(extra="forbid")
 
     vectorstore: NearfieldVectorStore  # pyright: ignore[reportIncompatibleVariableOverride]
     search_type: str = SearchType.SIMILARITY

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_nearfield.filters import read_filter
 from nearfield.errors import InvalidInputError
+from nearfield.validation import check_share
 
 if TYPE_CHECKING:
     from nearfield import Collection, Hit
@@ -76,7 +77,8 @@ class SearchType(StrEnum):
         least = arguments.pop("score_threshold", None)
         if self is SearchType.MMR:
             arguments["candidates"] = arguments.pop("fetch_k", _FETCH_K)
-            arguments["diversity"] = 1 - arguments.pop("lambda_mult", _LAMBDA_MULT)
+            share = check_share(arguments.pop("lambda_mult", _LAMBDA_MULT), "lambda_mult")
+            arguments["diversity"] = 1 - share
         elif self in {SearchType.KEYWORD, SearchType.HYBRID}:
             arguments["mode"] = self.value
         arguments.pop("fetch_k", None)  # here the filter comes before the search

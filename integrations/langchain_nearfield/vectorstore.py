@@ -27,6 +27,7 @@ from langchain_nearfield.search_types import SearchType
 from nearfield.documents import SearchMode
 from nearfield.errors import EmbedderRequiredError, InvalidInputError
 from nearfield.ranking import relevance
+from nearfield.validation import check_ids, check_share
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -221,11 +222,13 @@ class NearfieldVectorStore(VectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Fetch documents in the order of the ids; those that are not there are left out."""
-        return [read_document(found) for found in self._collection.get(list(ids)) if found]
+        found = self._collection.get(check_ids(ids))
+        return [read_document(document) for document in found if document]
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Fetch documents without blocking the event loop; see :meth:`get_by_ids`."""
-        return [read_document(found) for found in await self._collection.aget(list(ids)) if found]
+        found = await self._collection.aget(check_ids(ids))
+        return [read_document(document) for document in found if document]
 
     def similarity_search(
         self, query: str, k: int = 4, *, filter: Any = None, **kwargs: Any
@@ -337,7 +340,7 @@ class NearfieldVectorStore(VectorStore):
                 query,
                 k=k,
                 where=read_filter(filter),
-                diversity=1 - lambda_mult,
+                diversity=1 - check_share(lambda_mult, "lambda_mult"),
                 candidates=fetch_k,
                 **kwargs,
             )
@@ -359,7 +362,7 @@ class NearfieldVectorStore(VectorStore):
                 query,
                 k=k,
                 where=read_filter(filter),
-                diversity=1 - lambda_mult,
+                diversity=1 - check_share(lambda_mult, "lambda_mult"),
                 candidates=fetch_k,
                 **kwargs,
             )
@@ -449,6 +452,7 @@ class NearfieldVectorStore(VectorStore):
         metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
         url: str | Path | None = None,
         collection_name: str = "default",
         **kwargs: Any,
@@ -460,6 +464,7 @@ class NearfieldVectorStore(VectorStore):
             embedding: What turns text into vectors; see the class.
             metadatas: See :meth:`add_texts`.
             ids: See :meth:`add_texts`.
+            batch_size: See :meth:`add_texts`.
             url: A folder; without one, the store lives in a temporary folder that is deleted when
                 it is closed, forgotten, or the process ends.
             collection_name: The collection's name in it.
@@ -467,7 +472,7 @@ class NearfieldVectorStore(VectorStore):
         """
         store = cls._opened(url, collection_name, embedding, kwargs)
         try:
-            store.add_texts(texts, metadatas, ids=ids)
+            store.add_texts(texts, metadatas, ids=ids, batch_size=batch_size)
         except BaseException:
             store.close()
             raise
@@ -481,6 +486,7 @@ class NearfieldVectorStore(VectorStore):
         metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
         url: str | Path | None = None,
         collection_name: str = "default",
         **kwargs: Any,
@@ -488,7 +494,7 @@ class NearfieldVectorStore(VectorStore):
         """Open a store and write texts without blocking the event loop; see :meth:`from_texts`."""
         store = await asyncio.to_thread(cls._opened, url, collection_name, embedding, kwargs)
         try:
-            await store.aadd_texts(texts, metadatas, ids=ids)
+            await store.aadd_texts(texts, metadatas, ids=ids, batch_size=batch_size)
         except BaseException:
             await store.aclose()
             raise

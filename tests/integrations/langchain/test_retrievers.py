@@ -15,6 +15,7 @@ from tests.embedders import HashingEmbedder
 
 from langchain_nearfield import NearfieldRetriever, NearfieldVectorStore, SearchType
 from nearfield import F
+from nearfield.errors import InvalidInputError
 
 TEXTS = ["the kettle boils", "the kettle is old", "cats purr", "an old cat", "snow falls"]
 
@@ -134,3 +135,18 @@ async def test_searches_on_one_loop_do_not_wait_for_each_other(store):
     await asyncio.gather(*(store.as_retriever().ainvoke("kettle") for _ in range(8)))
     ticking.cancel()
     assert ticks > 5
+
+
+def test_a_field_that_the_retriever_does_not_have_is_refused(store):
+    with pytest.raises(ValueError, match="filter"):
+        store.as_retriever(filter={"n": 1})
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, "half"])
+def test_a_lambda_mult_out_of_range_is_refused_by_its_name(store, share):
+    with pytest.raises(InvalidInputError, match="lambda_mult"):
+        store.as_retriever(search_type="mmr", search_kwargs={"lambda_mult": share}).invoke("cat")
+    with pytest.raises(InvalidInputError, match="lambda_mult"):
+        store.max_marginal_relevance_search("cat", lambda_mult=share)
+    with pytest.raises(InvalidInputError, match="lambda_mult"):
+        asyncio.run(store.amax_marginal_relevance_search("cat", lambda_mult=share))

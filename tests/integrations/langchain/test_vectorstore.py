@@ -561,3 +561,12 @@ def test_another_process_sees_what_was_written_at_its_next_call(filled, tmp_path
         env=dict(os.environ),
     )
     assert filled.similarity_search("zebras", k=1)[0].id == "z"
+
+
+def test_one_id_in_place_of_a_list_is_one_id(tmp_path):
+    with NearfieldVectorStore(tmp_path, embedding=HashingEmbedder(16)) as store:
+        store.add_texts(["one", "two"], ids=["first", "second"])
+        assert [found.id for found in store.get_by_ids("first")] == ["first"]
+        assert [found.id for found in asyncio.run(store.aget_by_ids("second"))] == ["second"]
+        store.delete("first")
+        assert store.get_by_ids(["first"]) == []

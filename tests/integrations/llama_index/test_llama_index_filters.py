@@ -279,3 +279,13 @@ def test_where_the_frameworks_own_evaluation_has_an_answer_it_is_the_same(filter
     expected = framework_says(filters, metadata)
     if expected is not None:
         assert to_filter(filters).matches(metadata) == expected
+
+
+@pytest.mark.parametrize("filters", [{"year": 1999}, [{"key": "year", "value": 1999}], {}])
+def test_filters_of_another_class_are_refused_and_nothing_is_deleted(store, filters):
+    query = VectorStoreQuery(query_embedding=[1.0, 0.0], filters=filters)
+    with pytest.raises(FilterError, match="from_dicts"):
+        store.query(query)
+    with pytest.raises(FilterError, match="from_dicts"):
+        store.delete_nodes(filters=filters)
+    assert len(store.get_nodes()) == len(ROWS)

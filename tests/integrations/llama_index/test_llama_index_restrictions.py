@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("llama_index.core", reason="needs llama-index-core")
 
-from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
 from llama_index.core.schema import (
     ImageNode,
@@ -141,3 +141,28 @@ def test_thousands_of_listed_images_are_told_apart(index, store):
         assert fresh.query(query).ids == ["a"]
         query.node_ids[-1] = "missing"
         assert fresh.query(query).ids == ["a"]
+
+
+def test_what_was_deleted_is_still_known_after_persisting_and_loading(index, tmp_path, embed_model):
+    index.insert_nodes(
+        [*texts("a", "b"), IndexNode(id_="i", index_id="x", text="word", relationships=SOURCE)]
+    )
+    index.delete_ref_doc("doc")
+    folder = str(tmp_path / "storage")
+    index.storage_context.persist(folder)
+    for _ in range(2):  # what was taken over is written down again
+        with NearfieldVectorStore.from_persist_dir(folder, embed_model=embed_model) as store:
+            context = StorageContext.from_defaults(vector_store=store, persist_dir=folder)
+            loaded = load_index_from_storage(context, embed_model=embed_model)
+            retriever = loaded.as_retriever(similarity_top_k=10)
+            assert retriever._node_ids == ["i"]
+            assert found(retriever) == "ab"
+            assert (
+                loaded.vector_store.query(
+                    VectorStoreQuery(
+                        query_embedding=embed_model.get_query_embedding("word"), node_ids=["no"]
+                    )
+                ).ids
+                == []
+            )
+            context.persist(folder)

@@ -383,3 +383,17 @@ def test_closing_twice_is_fine_and_use_after_close_is_an_error(tmp_path):
         ):
             with pytest.raises(ClosedError):
                 use(store)
+
+
+def test_what_is_no_list_of_nodes_is_refused(tmp_path):
+    with NearfieldVectorStore(tmp_path) as store:
+        for given in (["text"], node("a"), [node("a"), None]):
+            with pytest.raises(InvalidDocumentError, match="is no node"):
+                store.add(given)
+        assert store.client is None
+
+
+def test_one_node_id_in_place_of_a_list_is_one_id(tmp_path):
+    with NearfieldVectorStore(tmp_path) as store:
+        store.add([node("first"), node("second")])
+        assert [found.node_id for found in store.get_nodes("first")] == ["first"]

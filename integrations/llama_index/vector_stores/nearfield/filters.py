@@ -33,7 +33,14 @@ def to_filter(filters: MetadataFilters | None) -> Filter | None:
         FilterError: A value does not suit its operator, or the tree is too deep.
         UnsupportedFilterError: An operator or condition is not known.
     """
-    return None if filters is None or not filters.filters else _joined(filters)
+    if filters is None:
+        return None
+    if not isinstance(filters, MetadataFilters):
+        raise FilterError(
+            f"filters is a {type(filters).__name__}, expected MetadataFilters; of dicts it is made "
+            'by MetadataFilters.from_dicts([{"key": "year", "operator": ">=", "value": 2020}])'
+        )
+    return _joined(filters) if filters.filters else None
 
 
 def _joined(filters: MetadataFilters, level: int = 0) -> Filter:

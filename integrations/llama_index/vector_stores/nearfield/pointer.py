@@ -40,6 +40,7 @@ class Pointer:
         dimension: That of its vectors, None while it is not known.
         metric: How they are compared; None for the default.
         exists: Whether the collection had been made when this was written.
+        gone: Ids of IndexNodes and ImageNodes that were deleted; an index goes on listing them.
     """
 
     url: str
@@ -47,6 +48,7 @@ class Pointer:
     dimension: int | None
     metric: str | None
     exists: bool
+    gone: tuple[str, ...] = ()
 
     def write(self, path: str, fs: AbstractFileSystem | None) -> None:
         """Write the file; a database below its folder may move together with it."""

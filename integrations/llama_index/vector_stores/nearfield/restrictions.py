@@ -37,6 +37,18 @@ class ListedNodes:
             else:
                 self._ids.discard(node.id_)
 
+    def remember(self, ids: Iterable[str]) -> None:
+        """Take over ids that another process met."""
+        self._ids.update(ids)
+
+    def gone(self, collection: Collection) -> tuple[str, ...]:
+        """Return the ids that were met and whose nodes were deleted since."""
+        ids = sorted(self._ids)
+        found = collection.get(ids, include=("metadata",))
+        return tuple(
+            identifier for identifier, document in zip(ids, found, strict=True) if document is None
+        )
+
     def is_index_list(self, collection: Collection, ids: Sequence[str]) -> bool:
         """Whether ids name IndexNodes and ImageNodes only, at least one, and so restrict nothing.
 

@@ -38,12 +38,13 @@ from nearfield.errors import (
     ClosedError,
     CollectionNotFoundError,
     DimensionMismatchError,
+    InvalidDocumentError,
     InvalidInputError,
     InvalidVectorError,
     ReadOnlyError,
 )
 from nearfield.filters import And
-from nearfield.validation import check_id, check_vectors
+from nearfield.validation import check_id, check_ids, check_vectors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -275,7 +276,7 @@ class NearfieldVectorStore(BasePydanticVectorStore):
             return [to_node(document) for document in collection.scan(where=where)]
         return [
             to_node(document)
-            for document in collection.get(list(node_ids))
+            for document in collection.get(check_ids(node_ids))
             if document is not None and (where is None or where.matches(document.metadata))
         ]
 
@@ -357,6 +358,7 @@ class NearfieldVectorStore(BasePydanticVectorStore):
             dimension=self.dimension if info is None else info.embedding.dimension,
             metric=self.metric if info is None else info.metric,
             exists=info is not None,
+            gone=() if collection is None else self._listed.gone(collection),
         )
         pointer.write(os.fspath(persist_path), fs)
 
@@ -381,7 +383,9 @@ class NearfieldVectorStore(BasePydanticVectorStore):
         url = pointer.url_from(path)
         if pointer.exists:
             nearfield.open(url, pointer.name, create=False, read_only=True).close()
-        return cls(url, pointer.name, **options)
+        store = cls(url, pointer.name, **options)
+        store._listed.remember(pointer.gone)
+        return store
 
     @classmethod
     def from_persist_dir(
@@ -515,6 +519,11 @@ def _place(collection: Collection) -> str | None:
 def _embeddings(nodes: Sequence[BaseNode]) -> list[list[float]]:
     embeddings: list[list[float]] = []
     for position, node in enumerate(nodes):
+        if not isinstance(node, BaseNode):
+            raise InvalidDocumentError(
+                f"a {type(node).__name__} (at {position}) is no node; give a list of nodes such as "
+                "TextNode"
+            )
         if node.embedding is None:
             raise InvalidVectorError(
                 f"node {node.id_!r} (at {position}) has no embedding; add nodes through an index, "
