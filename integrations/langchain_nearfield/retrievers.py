@@ -49,7 +49,7 @@ class NearfieldRetriever(VectorStoreRetriever):
     def validate_search_type(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Read the type and take ``k`` for one of its arguments."""
         search_type = SearchType.read(values.get("search_type", SearchType.SIMILARITY))
-        options = dict(values.get("search_kwargs", {}))
+        options = dict(values.get("search_kwargs") or {})
         rest = {name: value for name, value in values.items() if name != "k"}
         if "k" in values:
             options["k"] = values["k"]

@@ -53,7 +53,7 @@ class SearchType(StrEnum):
         least = options.get("score_threshold")
         if least is None and self is not SearchType.SIMILARITY_SCORE_THRESHOLD:
             return
-        if not isinstance(least, int | float) or not 0 <= least <= 1:
+        if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
             raise InvalidInputError(
                 f"score_threshold is {least!r}, expected a relevance from 0 to 1"
             )

@@ -84,6 +84,11 @@ class NearfieldVectorStore(VectorStore):
     @classmethod
     def from_collection(cls, collection: Collection) -> Self:
         """Wrap a collection that is open already; it is closed with the store."""
+        if not isinstance(collection, nearfield.Collection):
+            raise InvalidInputError(
+                f"collection is {type(collection).__name__}, expected what nearfield.open returns; "
+                "a folder is opened by NearfieldVectorStore(url)"
+            )
         store = cls.__new__(cls)
         store._collection = collection  # noqa: SLF001  # its own
         return store
@@ -176,7 +181,7 @@ class NearfieldVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
     ) -> list[str]:
         """Write texts whose embeddings are known already; see :meth:`add_texts`."""
-        pairs = list(text_embeddings)
+        pairs = _pairs(text_embeddings)
         documents = made_of((text for text, _ in pairs), metadatas, ids)
         return self._collection.upsert(documents, vectors=_vectors(pairs)) if pairs else []
 
@@ -283,7 +288,7 @@ class NearfieldVectorStore(VectorStore):
         """Find the documents most similar to a vector; see :meth:`similarity_search`."""
         return plain(
             self._collection.search(
-                embedding, k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
+                _vector(embedding), k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
             )
         )
 
@@ -293,7 +298,9 @@ class NearfieldVectorStore(VectorStore):
         """Find documents by vector without blocking the event loop."""
         where = read_filter(filter)
         return plain(
-            await self._collection.asearch(embedding, k=k, where=where, **_without_fetch_k(kwargs))
+            await self._collection.asearch(
+                _vector(embedding), k=k, where=where, **_without_fetch_k(kwargs)
+            )
         )
 
     def similarity_search_with_score_by_vector(
@@ -302,7 +309,7 @@ class NearfieldVectorStore(VectorStore):
         """Find documents and scores by vector; see :meth:`similarity_search_with_score`."""
         return scored(
             self._collection.search(
-                embedding, k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
+                _vector(embedding), k=k, where=read_filter(filter), **_without_fetch_k(kwargs)
             )
         )
 
@@ -312,7 +319,9 @@ class NearfieldVectorStore(VectorStore):
         """Find documents and scores by vector without blocking the event loop."""
         where = read_filter(filter)
         return scored(
-            await self._collection.asearch(embedding, k=k, where=where, **_without_fetch_k(kwargs))
+            await self._collection.asearch(
+                _vector(embedding), k=k, where=where, **_without_fetch_k(kwargs)
+            )
         )
 
     def max_marginal_relevance_search(
@@ -380,7 +389,7 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[Document]:
         """Find different documents by vector; see :meth:`max_marginal_relevance_search`."""
         return self.max_marginal_relevance_search(
-            embedding,  # type: ignore[arg-type]  # a collection takes either
+            _vector(embedding),  # type: ignore[arg-type]  # a collection takes either
             k,
             fetch_k,
             lambda_mult,
@@ -400,7 +409,7 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[Document]:
         """Find different documents by vector without blocking the event loop."""
         return await self.amax_marginal_relevance_search(
-            embedding,  # type: ignore[arg-type]
+            _vector(embedding),  # type: ignore[arg-type]
             k,
             fetch_k,
             lambda_mult,
@@ -590,6 +599,27 @@ class NearfieldVectorStore(VectorStore):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _pairs(
+    text_embeddings: Iterable[tuple[str, Sequence[float]]],
+) -> list[tuple[str, Sequence[float]]]:
+    pairs = list(text_embeddings)
+    for position, pair in enumerate(pairs):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004  # text, vector
+            raise InvalidInputError(
+                f"text_embeddings[{position}] is no pair of a text and its embedding; nothing was "
+                "written"
+            )
+    return pairs
+
+
+def _vector(embedding: Any) -> Any:
+    if isinstance(embedding, str):
+        raise InvalidInputError(
+            "embedding is a text, expected a vector; for texts there is similarity_search"
+        )
+    return embedding
 
 
 def _vectors(pairs: list[tuple[str, Sequence[float]]]) -> list[Sequence[float]]:

@@ -563,6 +563,25 @@ def test_another_process_sees_what_was_written_at_its_next_call(filled, tmp_path
     assert filled.similarity_search("zebras", k=1)[0].id == "z"
 
 
+def test_what_is_of_another_kind_is_refused(filled):
+    for given in (["text"], [("text",)], [("text", [1.0], "more")]):
+        with pytest.raises(InvalidInputError, match="pair"):
+            filled.add_embeddings(given)
+    for search in (
+        filled.similarity_search_by_vector,
+        filled.similarity_search_with_score_by_vector,
+        filled.max_marginal_relevance_search_by_vector,
+    ):
+        with pytest.raises(InvalidInputError, match="expected a vector"):
+            search("kettle")
+    with pytest.raises(InvalidInputError, match="expected what"):
+        NearfieldVectorStore.from_collection("data")
+    with pytest.raises(ValueError, match="score_threshold"):
+        filled.as_retriever(search_kwargs={"score_threshold": True})
+    assert filled.as_retriever(search_kwargs=None).invoke("kettle")
+    assert filled.collection.count() == 5
+
+
 def test_one_id_in_place_of_a_list_is_one_id(tmp_path):
     with NearfieldVectorStore(tmp_path, embedding=HashingEmbedder(16)) as store:
         store.add_texts(["one", "two"], ids=["first", "second"])

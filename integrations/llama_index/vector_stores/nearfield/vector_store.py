@@ -138,6 +138,11 @@ class NearfieldVectorStore(BasePydanticVectorStore):
                 "NearfieldVectorStore.from_collection(collection)"
             )
         if collection is not None:
+            if not isinstance(collection, Collection):
+                raise InvalidInputError(
+                    f"collection is {type(collection).__name__}, expected what nearfield.open "
+                    "returns; a folder is opened by NearfieldVectorStore(url, name)"
+                )
             url, name = _place(collection), collection.info.name
         fields: dict[str, Any] = {
             **kwargs,
