@@ -389,7 +389,7 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[Document]:
         """Find different documents by vector; see :meth:`max_marginal_relevance_search`."""
         return self.max_marginal_relevance_search(
-            _vector(embedding),  # type: ignore[arg-type]  # a collection takes either
+            _vector(embedding),
             k,
             fetch_k,
             lambda_mult,
@@ -409,7 +409,7 @@ class NearfieldVectorStore(VectorStore):
     ) -> list[Document]:
         """Find different documents by vector without blocking the event loop."""
         return await self.amax_marginal_relevance_search(
-            _vector(embedding),  # type: ignore[arg-type]
+            _vector(embedding),
             k,
             fetch_k,
             lambda_mult,
