@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import warnings
@@ -16,6 +17,16 @@ def bridges():
     with warnings.catch_warnings(), contextlib.suppress(ImportError):
         warnings.filterwarnings("ignore", "`langchain-community` is being sunset")
         importlib.import_module("llama_index.core.bridge.langchain")
+
+
+@pytest.fixture
+def event_loop_to_close():
+    """Give the framework's synchronous calls an event loop; of one they make they never let go."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture

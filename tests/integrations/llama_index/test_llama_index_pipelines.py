@@ -123,6 +123,7 @@ def test_documents_are_deleted_updated_and_refreshed(index, store):
     assert "owl" not in {node.ref_doc_id for node in store.get_nodes()}
 
 
+@pytest.mark.usefixtures("event_loop_to_close")
 def test_a_chat_engine_answers_with_what_the_store_holds(index):
     engine = ContextChatEngine.from_defaults(
         retriever=index.as_retriever(similarity_top_k=1),
