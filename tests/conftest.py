@@ -52,3 +52,20 @@ def _version(package):
 def soak(request):
     """How many times longer than usual a test should look for bugs, at least 1."""
     return request.config.getoption("--soak")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server with pgvector; skipped where there is none to start."""
+    from tests.postgres_server import postgres_server
+
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A small CLIP, trained here on drawn figures; skipped where its libraries are missing."""
+    from tests.figures import save_clip
+
+    return save_clip(tmp_path_factory.mktemp("models") / "clip")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 from nearfield.collection import Collection
@@ -14,6 +15,7 @@ from nearfield.errors import (
     EmbedderMismatchError,
     InvalidInputError,
     InvalidURLError,
+    MissingDependencyError,
 )
 from nearfield.stores.base import CollectionInfo
 from nearfield.validation import check_positive, check_seconds
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from nearfield.embedders import Embedder
+    from nearfield.embedders import Embedder, ImageEmbedder
     from nearfield.stores.base import Store, StoreFactory
+    from nearfield.stores.durability import Durability
 
 __all__ = ["Database", "connect", "open"]
 
+_POSTGRES = ("postgresql://", "postgres://")
 GIVEN_VECTORS = "given vectors"
 """The model's name in a collection that has no embedder."""
 
@@ -49,7 +53,7 @@ class Database:
         self,
         name: str = "default",
         *,
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | ImageEmbedder | str | None = None,
         dimension: int | None = None,
         metric: Metric | str | None = None,
     ) -> Collection:
@@ -87,7 +91,7 @@ class Database:
         self,
         name: str = "default",
         *,
-        embedder: Embedder | str | None = None,
+        embedder: Embedder | ImageEmbedder | str | None = None,
         dimension: int | None = None,
         metric: Metric | str | None = None,
     ) -> Collection:
@@ -156,7 +160,9 @@ def connect(
     """Connect to a database of collections.
 
     Args:
-        url: A folder, as a path or a ``file://`` URL. It is made with the first collection.
+        url: A folder, as a path or a ``file://`` URL, which is made with the first collection; or
+            ``postgresql://user@host:5432/database``, whose password is better given by the
+            environment variable PGPASSWORD.
         read_only: Refuse every write.
         durability: ``"full"``: an acknowledged write survives kill -9 and power loss.
             ``"normal"``: it survives kill -9; a power loss can take the last writes with it.
@@ -165,8 +171,7 @@ def connect(
     Raises:
         InvalidURLError: No store answers to the URL.
     """
-    from nearfield.stores.local.connections import Durability
-    from nearfield.stores.local.database import LocalDatabase  # opens SQLite
+    from nearfield.stores.durability import Durability
 
     try:
         level = Durability(durability)
@@ -175,16 +180,20 @@ def connect(
             f"durability is {durability!r}, expected one of: {', '.join(Durability)}"
         ) from None
     wait_s = check_seconds(timeout_s, "timeout_s")
+    if isinstance(url, str) and url.startswith(_POSTGRES):
+        return _postgres(url, read_only=read_only, durability=level, timeout_s=wait_s)
+    from nearfield.stores.local.database import LocalDatabase  # opens SQLite
+
     root = _local_path(url)
-    factory = LocalDatabase(root, durability=level, timeout_s=wait_s, read_only=read_only)
-    return Database(factory, str(url))
+    local = LocalDatabase(root, durability=level, timeout_s=wait_s, read_only=read_only)
+    return Database(local, str(url))
 
 
 def open(  # noqa: A001 - reads as nearfield.open
     url: str | Path,
     name: str = "default",
     *,
-    embedder: Embedder | str | None = None,
+    embedder: Embedder | ImageEmbedder | str | None = None,
     dimension: int | None = None,
     metric: Metric | str | None = None,
     create: bool = True,
@@ -221,6 +230,20 @@ def open(  # noqa: A001 - reads as nearfield.open
         return database.open(name, embedder=embedder, dimension=dimension, metric=metric)
 
 
+def _postgres(url: str, *, read_only: bool, durability: Durability, timeout_s: float) -> Database:
+    for package in ("psycopg", "psycopg_pool", "pgvector", "tenacity"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, extra="postgresql", purpose="postgresql://")
+    from nearfield.stores.durability import Durability
+    from nearfield.stores.postgres.connections import Server
+    from nearfield.stores.postgres.database import PostgresDatabase
+
+    server = Server.at(
+        url, timeout_s=timeout_s, read_only=read_only, durable=durability is Durability.FULL
+    )
+    return Database(PostgresDatabase(server), server.shown)
+
+
 def _local_path(url: str | Path) -> Path:
     refusal = InvalidURLError(f"{url!a} is no database URL; expected a folder such as './data'")
     if not isinstance(url, str | Path) or not url:
@@ -241,15 +264,19 @@ def _path_of_url(url: str) -> str:
     if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
         path = unquote(parts.path)
         return path.removeprefix("/") if os.name == "nt" else path  # file:///C:/data
+    # Without the rest, which may hold a password.
     raise InvalidURLError(
-        f"no store answers to {parts.scheme}:// in {url!a}; known: a folder's path, file:///path"
+        f"no store answers to {parts.scheme}://; known: a folder's path, file:///path and "
+        "postgresql://user@host/database"
     )
 
 
-def _load(embedder: Embedder | str | None) -> Embedder:
-    from nearfield.embedders import Embedder, load  # numpy users need no model
+def _load(embedder: Embedder | ImageEmbedder | str | None) -> Embedder:
+    from nearfield.embedders import Embedder, ImageEmbedder, load  # numpy users need no model
 
-    model = load(embedder)
+    if isinstance(embedder, ImageEmbedder) and not isinstance(embedder, type | Embedder):
+        return cast("Embedder", embedder)  # where it is asked for a text, the contract refuses
+    model = load(embedder)  # type: ignore[arg-type]
     if isinstance(model, type) or not isinstance(model, Embedder):
         what = model.__name__ if isinstance(model, type) else type(model).__name__
         raise InvalidInputError(

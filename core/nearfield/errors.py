@@ -14,15 +14,17 @@
     ├── EmbeddingError (RuntimeError)              an embedder failed or broke its contract
     │   ├── EmbedderMismatchError (ValueError)     not the embedder the collection was built with
     │   └── EmbedderRequiredError                  text was given where only vectors are possible
+    ├── RerankingError (RuntimeError)              a reranker failed or broke its contract
     ├── UnsupportedOperationError (NotImplementedError)
     ├── CollectionNotFoundError (LookupError)
     ├── DocumentNotFoundError (LookupError)
     ├── CollectionExistsError (FileExistsError)
     ├── StoreError (RuntimeError)
-    │   ├── StoreBusyError (TimeoutError)          a lock was not had within timeout_s
+    │   ├── StoreBusyError (TimeoutError)          no lock, or no answer, within timeout_s
     │   ├── CollectionInUseError                   open elsewhere, and it is needed alone
     │   ├── ReadOnlyError (PermissionError)
     │   ├── StorageFullError (OSError)
+    │   ├── StoreUnavailableError (ConnectionError) a server cannot be reached
     │   ├── CorruptionError                        damage was found; nothing damaged is served
     │   ├── FormatVersionError                     written by a newer nearfield
     │   ├── ClosedError
@@ -58,9 +60,11 @@ __all__ = [
     "MissingDependencyError",
     "NearfieldError",
     "ReadOnlyError",
+    "RerankingError",
     "StorageFullError",
     "StoreBusyError",
     "StoreError",
+    "StoreUnavailableError",
     "UnsupportedFilterError",
     "UnsupportedOperationError",
 ]
@@ -91,16 +95,24 @@ class InvalidVectorError(InvalidInputError):
 
 
 class DimensionMismatchError(InvalidVectorError):
-    """A vector has another dimension than the collection.
+    """A vector has another dimension than the collection, or than what it is compared with.
 
     Attributes:
-        expected: The collection's dimension.
+        expected: The collection's dimension, or the other vectors'.
         got: The dimension that was given.
     """
 
-    def __init__(self, *, expected: int, got: int, what: str = "vector") -> None:
+    def __init__(
+        self, *, expected: int, got: int, what: str = "vector", other: str | None = None
+    ) -> None:
         self.expected = expected
         self.got = got
+        if other is not None:  # vectors that are compared outside a collection
+            super().__init__(
+                f"{what} has dimension {got}, but {other} have dimension {expected}; only vectors "
+                "of one model compare"
+            )
+            return
         super().__init__(
             f"{what} has dimension {got}, but this collection holds vectors of dimension "
             f"{expected}; embed with the model the collection was built with, or open a new "
@@ -134,6 +146,10 @@ class EmbedderMismatchError(EmbeddingError, ValueError):
 
 class EmbedderRequiredError(EmbeddingError):
     """Text has to be embedded, but the collection was opened without an embedder."""
+
+
+class RerankingError(NearfieldError, RuntimeError):
+    """A reranker failed, or returned something that breaks its contract."""
 
 
 class UnsupportedOperationError(NearfieldError, NotImplementedError):
@@ -181,7 +197,11 @@ class StoreError(NearfieldError, RuntimeError):
 
 
 class StoreBusyError(StoreError, TimeoutError):
-    """Another writer held the store's lock for longer than ``timeout_s``."""
+    """A lock was not to be had, or a server did not answer, within ``timeout_s``."""
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store's server cannot be reached, or went away in the middle."""
 
 
 class CollectionInUseError(StoreError):

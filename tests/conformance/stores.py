@@ -91,14 +91,6 @@ def ids(hits) -> list[str]:
     return [hit.id for hit in hits]
 
 
-def assert_same_hits(got, expected, *, tolerance: float = 1e-6) -> None:
-    """Same ids in the same order, with the same scores."""
-    assert ids(got) == [name for name, _ in expected]
-    assert [hit.score for hit in got] == pytest.approx(
-        [score for _, score in expected], rel=tolerance, abs=tolerance
-    )
-
-
 class StoreConformance:
     """The suite. Flags say what an engine does; a test that needs more is skipped by name."""
 
@@ -113,6 +105,8 @@ class StoreConformance:
     files_at_hand: ClassVar[bool] = True
     """The store can be checked, repaired and backed up."""
     connect_options: ClassVar[dict[str, Any]] = {}
+    score_tolerance: ClassVar[float] = 1e-6
+    """How far scores may be from those computed in float64."""
 
     # ── what an engine's test class provides ─────────────────────────────────────────────────
 
@@ -121,6 +115,14 @@ class StoreConformance:
     def new_url(cls, tmp_path_factory) -> Callable[[], str]:
         """Make the URL of a new, empty database of the engine."""
         raise NotImplementedError
+
+    def assert_same_hits(self, got, expected, *, tolerance: float | None = None) -> None:
+        """Same ids in the same order, with the same scores."""
+        near = self.score_tolerance if tolerance is None else tolerance
+        assert ids(got) == [name for name, _ in expected]
+        assert [hit.score for hit in got] == pytest.approx(
+            [score for _, score in expected], rel=near, abs=near
+        )
 
     # ── fixtures ─────────────────────────────────────────────────────────────────────────────
 
@@ -569,7 +571,7 @@ class StoreConformance:
     def test_the_hits_are_exactly_the_best(self, filled, k):
         collection, oracle = filled
         for query in np.random.default_rng(1).standard_normal((5, DIMENSION)):
-            assert_same_hits(collection.search(query, k=k), oracle.search(query, k))
+            self.assert_same_hits(collection.search(query, k=k), oracle.search(query, k))
 
     @pytest.mark.parametrize("name", SELECTIVITIES)
     def test_the_hits_under_a_filter_are_exactly_the_best_that_match(self, filled, name):
@@ -577,7 +579,7 @@ class StoreConformance:
         where = SELECTIVITIES[name]
         for query in np.random.default_rng(2).standard_normal((3, DIMENSION)):
             for k in (1, 10, 400):
-                assert_same_hits(
+                self.assert_same_hits(
                     collection.search(query, k=k, where=where), oracle.search(query, k, where)
                 )
 
@@ -594,7 +596,7 @@ class StoreConformance:
             oracle.upsert(fresh)
             query = numbers.standard_normal(DIMENSION)
             for where in (None, F.group == "g4", F.n < 40):
-                assert_same_hits(
+                self.assert_same_hits(
                     collection.search(query, k=20, where=where), oracle.search(query, 20, where)
                 )
 
@@ -645,7 +647,7 @@ class StoreConformance:
     def test_scores_mean_what_the_metric_says(self, create, metric, rows, expected):
         collection = create(metric=metric)
         collection.upsert([Document("", id=name) for name in "abcd"], vectors=rows)
-        assert_same_hits(collection.search([2, 0, 0, 0]), expected)
+        self.assert_same_hits(collection.search([2, 0, 0, 0]), expected)
 
     def test_ties_are_ordered_by_id(self, create, metric):
         collection = create(metric=metric)
@@ -702,7 +704,7 @@ class StoreConformance:
         ]
         for k in (1, 10, DOCUMENTS - 1, DOCUMENTS, DOCUMENTS + 1):
             hits = collection.search(like=example.id, k=k)
-            assert_same_hits(hits, expected[:k])
+            self.assert_same_hits(hits, expected[:k])
             assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
 
     def test_like_under_a_filter_still_gives_k_hits(self, filled):
@@ -711,7 +713,7 @@ class StoreConformance:
         for where in (F.group == "g4", F.group == "g5", F.n < 10):  # matches it; does not; few
             matches = oracle.search(example.embedding, DOCUMENTS, where)
             others = [pair for pair in matches if pair[0] != example.id]
-            assert_same_hits(collection.search(like=example.id, k=8, where=where), others[:8])
+            self.assert_same_hits(collection.search(like=example.id, k=8, where=where), others[:8])
 
     def test_like_works_in_every_mode(self, library, mode):
         hits = library.search(like="doc-0007", k=5, mode=mode)
@@ -804,7 +806,7 @@ class StoreConformance:
             if mode is not SearchMode.HYBRID:
                 ranked = library.search(words, vector=query, mode=mode, k=DOCUMENTS)
                 expected = [pair for pair in pairs(ranked) if pair[0] in {d.id for d in left}]
-                assert_same_hits(hits, expected[:8], tolerance=1e-12)
+                self.assert_same_hits(hits, expected[:8], tolerance=1e-12)
 
     def test_one_id_to_search_among_needs_no_list(self, library):
         assert ids(library.search([1.0] * DIMENSION, ids="doc-0007")) == ["doc-0007"]
@@ -1002,7 +1004,7 @@ class StoreConformance:
         fused = reciprocal_rank_fusion(lists)
         expected = sorted(fused.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
         hits = collection.search("amber fjord", vector=query, mode="hybrid", k=k, where=where)
-        assert_same_hits(hits, expected, tolerance=1e-12)
+        self.assert_same_hits(hits, expected, tolerance=1e-12)
         assert len(hits) == min(k, collection.count(where))
         assert all(0 < hit.relevance <= 1 for hit in hits)
 
@@ -1018,7 +1020,7 @@ class StoreConformance:
         fused = reciprocal_rank_fusion(lists, (2 * alpha, 2 - 2 * alpha))
         expected = sorted(fused.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
         hits = collection.search("amber fjord", vector=query, mode="hybrid", alpha=alpha)
-        assert_same_hits(hits, expected, tolerance=1e-12)
+        self.assert_same_hits(hits, expected, tolerance=1e-12)
         assert all(0 < hit.relevance <= 1 for hit in hits)
         if alpha in {0, 1}:
             assert ids(hits) == lists[0 if alpha else 1][:10]
@@ -1079,7 +1081,7 @@ class StoreConformance:
             together = collection.search_many(queries, k=k, where=where)
             assert len(together) == count
             for query, hits in zip(queries, together, strict=True):
-                assert_same_hits(hits, pairs(collection.search(query, k=k, where=where)))
+                self.assert_same_hits(hits, pairs(collection.search(query, k=k, where=where)))
 
     def test_many_searches_equal_one_by_one_in_every_mode(self, library, mode):
         queries = ["amber", "fjord knoll", "the", "nothing such", ""]
@@ -1088,7 +1090,7 @@ class StoreConformance:
             together = library.search_many(queries, vectors=vectors, mode=mode, **options)
             for query, vector, hits in zip(queries, vectors, together, strict=True):
                 alone = library.search(query, vector=vector, mode=mode, **options)
-                assert_same_hits(hits, pairs(alone))
+                self.assert_same_hits(hits, pairs(alone))
                 assert [hit.document for hit in hits] == [hit.document for hit in alone]
                 assert [hit.rank for hit in hits] == [hit.rank for hit in alone]
 

@@ -15,8 +15,8 @@ from tests.segments import TINY_AUTOMATIC, searched_rows
 import nearfield
 from nearfield import Document, F
 from nearfield.stores.base import Checkable, Store, StoreFactory
+from nearfield.stores.durability import Durability
 from nearfield.stores.local import database, tombstones
-from nearfield.stores.local.connections import Durability
 from nearfield.stores.local.database import LocalDatabase
 from nearfield.stores.local.store import LocalStore
 

@@ -8,7 +8,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from nearfield.errors import (
@@ -20,28 +19,20 @@ from nearfield.errors import (
     StoreBusyError,
     StoreError,
 )
+from nearfield.stores.durability import Durability
 from nearfield.stores.local.forks import FORKS
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["ConnectionPool", "Durability", "log_ahead", "opened", "translated_errors"]
+__all__ = ["ConnectionPool", "log_ahead", "opened", "translated_errors"]
 
 _LOG_SIZE_BYTES = 8_000_000
 """How long the write-ahead log may get before it is moved into the database."""
 _LOG_ROWS = 2000
 """How many changed rows make it worth a look; a commit counts as a few more."""
 _COMMIT_ROWS = 16
-
-
-class Durability(StrEnum):
-    """What an acknowledged write survives."""
-
-    FULL = "full"
-    """kill -9 and power loss: the log is flushed to the disk at every commit."""
-    NORMAL = "normal"
-    """kill -9; a power loss can take the last commits with it, but never half of one."""
 
 
 class translated_errors:  # noqa: N801  # reads as the context manager that it is
@@ -256,6 +247,7 @@ class ConnectionPool:
         self._log = path.with_name(f"{path.name}-wal")
         self._resolved = str(path.resolve())
         self._collection_id: str | None = None
+        self._file: tuple[int, int] | None = None
         self.timeout_s = timeout_s
         self._durability = durability
         self._idle: list[sqlite3.Connection] = []
@@ -268,6 +260,7 @@ class ConnectionPool:
     def expect(self, collection_id: str) -> None:
         """Go on with this collection, and refuse any other that takes the file's place."""
         self._collection_id = collection_id
+        self._file = self._file_now()
 
     def borrow(self) -> _Loan:
         """Lend a connection in autocommit mode; SQLite's errors come out as nearfield's."""
@@ -348,17 +341,32 @@ class ConnectionPool:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
             return self._connect()
+        if self._file != self._file_now():  # SQLite would go on with a file that has no name
+            connection.close()
+            self.close_idle()
+            raise self._replaced()
         if self.is_outdated(connection):
             connection.close()
             return self._connect()
         return connection
 
+    def _file_now(self) -> tuple[int, int] | None:
+        """Return which file stands at the path, None for none: one put there anew is another."""
+        try:
+            status = os.stat(self.path)  # noqa: PTH116  # every search pays for it
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _replaced(self) -> ClosedError:
+        what = "replaced" if self.path.exists() else "dropped or renamed"
+        return ClosedError(
+            f"the collection at {self.path} was {what} since it was opened; open it again"
+        )
+
     def _connect(self) -> sqlite3.Connection:
-        if self._collection_id is not None and not self.path.exists():
-            raise ClosedError(
-                f"the collection at {self.path} was dropped or renamed since it was opened; open "
-                "it again"
-            )
+        if self._collection_id is not None and self._file != self._file_now():
+            raise self._replaced()
         with translated_errors(self.path):
             connection = self._connect_read_only() if self.read_only else self._open("mode=rw")
             try:
@@ -374,9 +382,7 @@ class ConnectionPool:
     def _refuse_replaced(self, connection: sqlite3.Connection) -> None:
         row = connection.execute("SELECT collection_id FROM state").fetchone()
         if row != (self._collection_id,):
-            raise ClosedError(
-                f"the collection at {self.path} was replaced since it was opened; open it again"
-            )
+            raise self._replaced()
 
     def _open(
         self, mode: str, factory: type[sqlite3.Connection] = sqlite3.Connection

@@ -16,7 +16,7 @@ from nearfield.errors import (
 )
 from nearfield.stores.base import CollectionInfo
 from nearfield.stores.local import schema
-from nearfield.stores.local.connections import ConnectionPool, Durability, log_ahead
+from nearfield.stores.local.connections import ConnectionPool, log_ahead
 from nearfield.stores.local.files import CollectionFiles, DatabaseFolder, sync_folder
 from nearfield.stores.local.locking import lock_folder, take_alone
 from nearfield.stores.local.store import LocalStore
@@ -24,6 +24,7 @@ from nearfield.stores.local.store import LocalStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nearfield.stores.durability import Durability
     from nearfield.stores.local.compaction import Policy
 
 __all__ = ["LocalDatabase"]

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearfield.errors import InvalidNameError
+from nearfield.stores.names import check_name, is_name
 
 __all__ = ["CollectionFiles", "DatabaseFolder", "make_folder", "sync_file", "sync_folder"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WORK_IN_PROGRESS = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
@@ -78,13 +77,7 @@ class DatabaseFolder:
 
     def collection(self, name: str) -> CollectionFiles:
         """Return the files of a collection, or raise ``InvalidNameError``."""
-        is_name = isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith(".")
-        if not is_name or name == self.lock.name:
-            raise InvalidNameError(
-                f"{name!r} cannot name a collection: use 1 to 100 letters, digits, '.', '_' or "
-                "'-', starting with a letter or digit and not ending with '.'"
-            )
-        return CollectionFiles(self.root / name)
+        return CollectionFiles(self.root / check_name(name))
 
     def collections(self) -> list[str]:
         """Name the collections, sorted."""
@@ -93,7 +86,7 @@ class DatabaseFolder:
         return sorted(
             entry.name
             for entry in self.root.iterdir()
-            if _NAME.fullmatch(entry.name) and CollectionFiles(entry).database.is_file()
+            if is_name(entry.name) and CollectionFiles(entry).database.is_file()
         )
 
     @contextlib.contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from nearfield.words import search_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,6 @@ __all__ = [
     "verify_index",
 ]
 
-_MAX_TERMS = 256
 _SPARE_ROWS = 16
 """Fetched beyond the k-th, to see where its ties end."""
 _MOST_ROWS = 2**40
@@ -30,16 +30,6 @@ _RANKED = (
     "WHERE documents_fts MATCH ? ORDER BY score LIMIT ?"
 )
 _RANKED_AMONG_ALLOWED = _RANKED.replace("MATCH ?", "MATCH ? AND is_allowed(rowid)")
-_SEPARATORS = re.compile(r"[\s\x00-/:-@\[-`{-\x7f]+")
-# Lucene's English stop set, and the words that questions are made of.
-_STOP_WORDS = frozenset(
-    """
-    a an and are as at be but by for if in into is it no not of on or such that the their then
-    there these they this to was will with
-    am can could did do does had has have how i me my our should so than us we were what when
-    where which who why would you your
-    """.split()
-)
 
 
 def match_expression(query: str) -> str | None:
@@ -51,11 +41,10 @@ def match_expression(query: str) -> str | None:
     Returns:
         None when there is no word to search for.
     """
-    words = dict.fromkeys(word for word in _SEPARATORS.split(query.lower()) if word)
-    telling = [w for w in words if w not in _STOP_WORDS and any(map(str.isalnum, w))] or list(words)
-    if not telling:
+    words = search_words(query)
+    if not words:
         return None
-    return " OR ".join(f'"{word}"' for word in telling[:_MAX_TERMS])
+    return " OR ".join(f'"{word}"' for word in words)
 
 
 def keyword_top_k(

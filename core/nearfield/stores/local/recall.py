@@ -14,7 +14,7 @@ import numpy as np
 from nearfield.errors import NearfieldError
 from nearfield.stores.base import RecallEstimate
 from nearfield.stores.local.forks import FORKS
-from nearfield.stores.local.tuning import K, estimate, invent_queries
+from nearfield.stores.recall import K, estimate, invent_queries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nearfield.stores.base import RecallEstimate
 from nearfield.stores.local import flat
 from nearfield.stores.local.plans import OperatingPoint, PlanKind, pareto_front
+from nearfield.stores.recall import K, estimate, invent_queries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-__all__ = ["K", "Rows", "Sample", "Sweep", "estimate", "invent_queries"]
+__all__ = ["Rows", "Sample", "Sweep"]
 
-K = 10
-"""Recall is measured at this k."""
 _QUERIES = 450
 _FILTERED_QUERIES = 90
 _CANDIDATES = (40, 60, 80, 120, 160, 240, 320, 480)
@@ -34,17 +32,11 @@ _FILTERED_CANDIDATES = (*_CANDIDATES, 720, 1080, 1600)
 _GRAPH_CANDIDATES = (10, 16, 24, 40)
 _LIST_DEPTHS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _GRAPH_DEPTHS = (24, 32, 48, 64, 96, 128, 192)
-_NOISE = 0.7
-"""Length of the noise, of the row's length."""
-_BLEND = 0.6
-"""Share of the one row in a query between two."""
 _TIMED_QUERIES = 40
 _EXACT_ROWS = 2048
 _RERANKED = (40, 320)
 _ENOUGH = 0.9995
 """No deeper search is measured once the sampled recall is this good."""
-_Z = 1.96
-"""Standard errors to either side of a 95 % interval."""
 _SEED = 20
 
 
@@ -119,29 +111,6 @@ class Sample:
     def bits(self) -> NDArray[np.uint8] | None:
         """The allowed rows, eight to a byte."""
         return None if self.allowed is None else np.packbits(self.allowed, bitorder="little")
-
-
-def invent_queries(vectors: FloatArray, count: int, seed: int) -> tuple[FloatArray, IntArray]:
-    """Make queries from rows: a third are rows, a third lie near one, a third between two.
-
-    Rows alone are easier to answer than questions, which lie farther from all rows. What this
-    mixture predicts, and what held-out queries get, is in docs/benchmarks.md.
-
-    Returns:
-        Queries of shape (m, dimension), and the row that each is, −1 where it is none.
-    """
-    generator = np.random.default_rng(seed)
-    chosen = generator.choice(len(vectors), min(count, len(vectors)), replace=False)
-    as_rows, near, between = np.array_split(np.sort(chosen), 3)
-    noise = generator.standard_normal((len(near), vectors.shape[1]), np.float32)
-    noise *= _NOISE * np.linalg.norm(vectors[near], axis=1, keepdims=True)
-    noise /= max(1.0, vectors.shape[1] ** 0.5)
-    others = vectors[generator.choice(len(vectors), len(between))]
-    blends = _BLEND * vectors[between] + (1 - _BLEND) * others
-    queries = np.concatenate([vectors[as_rows], vectors[near] + noise, blends])
-    queries[~queries.any(axis=1)] = 1.0  # opposite rows can cancel; no direction is no query
-    own = np.concatenate([as_rows, np.full(len(near) + len(between), -1)])
-    return np.ascontiguousarray(queries, np.float32), own.astype(np.int64)
 
 
 class Sweep:
@@ -305,19 +274,6 @@ def recalls(found: NDArray[np.bool_], truth: IntArray) -> NDArray[np.float64]:
     """Return recall by query: the share of the true neighbours that was found."""
     there = truth >= 0
     return np.asarray((found & there).sum(axis=1) / np.maximum(1, there.sum(axis=1)))
-
-
-def estimate(values: NDArray[np.float64]) -> RecallEstimate:
-    """Summarise recall over queries: mean, normal 95 % interval, 5th percentile."""
-    mean = float(values.mean())
-    error = _Z * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
-    return RecallEstimate(
-        mean,
-        low=max(0.0, mean - error),
-        high=min(1.0, mean + error),
-        p5=float(np.percentile(values, 5)),
-        queries=len(values),
-    )
 
 
 def _ranks(rows: IntArray, sample: Sample) -> IntArray:

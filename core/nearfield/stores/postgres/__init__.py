@@ -1,0 +1,1 @@
+"""Collections in PostgreSQL with pgvector: ``postgresql://user@host/database``."""

@@ -1,0 +1,156 @@
+"""The index of a collection's vectors: built beside searches and writes, by one at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from nearfield.errors import NearfieldError
+from nearfield.stores.postgres.connections import connected
+from nearfield.stores.postgres.schema import INDEX_KINDS, template
+
+if TYPE_CHECKING:
+    from nearfield.stores.postgres.connections import Connection, Server
+    from nearfield.stores.postgres.schema import Birth
+
+__all__ = ["INDEXED_FROM", "Indexer", "distance"]
+
+_LOG = logging.getLogger(__name__)
+
+INDEXED_FROM = 10_000
+"""From so many documents on, an index is quicker than comparing every vector."""
+MAX_INDEXED_DIMENSION = 2000
+MAX_INDEXED_HALVES = 4000
+"""Of vectors with more components than pgvector's index takes, half precision is indexed."""
+_LOOK_EVERY = 1000
+"""Written documents between two looks at how many there are."""
+_BUILD_LOCK = 1 << 61
+"""Beside a collection's own lock; held by who builds."""
+
+
+def distance(birth: Birth, query: str) -> tuple[str, str]:
+    """Return SQL for the distance that is indexed, and for the one that hits are ordered by.
+
+    Args:
+        birth: The collection's.
+        query: A placeholder.
+    """
+    operator = INDEX_KINDS[birth.info.metric].operator
+    exact = f"embedding {operator} {query}"
+    dimension = birth.info.embedding.dimension
+    if MAX_INDEXED_DIMENSION < dimension <= MAX_INDEXED_HALVES:
+        kind = f"halfvec({dimension})"
+        return f"(embedding::{kind}) {operator} {query}::{kind}", exact
+    return exact, exact
+
+
+class Indexer:
+    """Builds a collection's index once it pays."""
+
+    def __init__(self, server: Server, birth: Birth) -> None:
+        self._server = server
+        self._birth = birth
+        self._guard = threading.Lock()
+        self._written = _LOOK_EVERY
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._closed = False
+
+    def wrote(self, documents: int) -> None:
+        """Note a write; from time to time, look in the background whether an index is due."""
+        with self._guard:
+            self._written += documents
+            due = self._written >= _LOOK_EVERY and _can_be_indexed(self._birth)
+            if self._closed or not due or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._written = 0
+            self._thread = threading.Thread(
+                target=self._build_quietly, name="nearfield-index", daemon=True
+            )
+            self._thread.start()
+
+    def build(self) -> bool:
+        """Build the index if it is due and no one else does; return whether it was built."""
+        if not _can_be_indexed(self._birth):
+            return False
+        with connected(self._server) as connection:
+            with self._guard:
+                if self._closed:
+                    return False
+                self._connection = connection
+            try:
+                return self._built(connection)
+            finally:
+                with self._guard:
+                    self._connection = None
+
+    def close(self) -> None:
+        """End a build that is under way."""
+        with self._guard:
+            self._closed = True
+            connection, thread = self._connection, self._thread
+        if connection is not None:
+            connection.cancel()
+        if thread is not None:
+            thread.join()
+
+    def _build_quietly(self) -> None:
+        try:
+            self.build()
+        except (NearfieldError, psycopg.Error) as error:
+            if not self._closed:
+                _LOG.warning("the index of %r was not built: %s", self._birth.info.name, error)
+
+    def _built(self, connection: Connection) -> bool:
+        birth = self._birth
+        connection.execute("SELECT set_config('statement_timeout', '0', false)")
+        lock = birth.names.lock | _BUILD_LOCK
+        if connection.execute("SELECT pg_try_advisory_lock(%s)", (lock,)).fetchone() != (True,):
+            return False
+        state = _state(connection, birth)
+        if state is True or not self._is_due(connection):
+            return False
+        names = {
+            "documents": birth.names.documents,
+            "index": sql.Identifier(birth.names.schema, birth.names.index_name),
+            "name": sql.Identifier(birth.names.index_name),
+        }
+        if state is False:  # a build that was broken off
+            connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {index}").format(**names))
+        kind, target = "vector", "embedding"
+        dimension = birth.info.embedding.dimension
+        if dimension > MAX_INDEXED_DIMENSION:
+            kind, target = "halfvec", f"(embedding::halfvec({dimension}))"
+        operators = f"{kind}_{INDEX_KINDS[birth.info.metric].operators}"
+        statement = (
+            f"CREATE INDEX CONCURRENTLY {{name}} ON {{documents}} USING hnsw ({target} {operators})"
+        )
+        connection.execute(template(statement).format(**names))
+        return True
+
+    def _is_due(self, connection: Connection) -> bool:
+        counted = connection.execute(
+            sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT %s) AS part").format(
+                self._birth.names.documents
+            ),
+            (INDEXED_FROM,),
+        ).fetchone()
+        return counted == (INDEXED_FROM,)
+
+
+def _can_be_indexed(birth: Birth) -> bool:
+    """Whether pgvector can index vectors of this dimension."""
+    return birth.info.embedding.dimension <= MAX_INDEXED_HALVES
+
+
+def _state(connection: Connection, birth: Birth) -> bool | None:
+    """Return whether the index is complete, None where there is none."""
+    row = connection.execute(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)",
+        (f'"{birth.names.schema}"."{birth.names.index_name}"',),
+    ).fetchone()
+    return None if row is None else bool(row[0])

@@ -1,0 +1,81 @@
+"""Documents as rows of a table, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from psycopg.adapt import Dumper
+from psycopg.postgres import types
+from psycopg.pq import Format
+
+from nearfield.documents import make_document
+from nearfield.stores.postgres.fields import escaped, shapes, unescaped
+
+if TYPE_CHECKING:
+    from psycopg.abc import AdaptContext
+
+    from nearfield.documents import Document
+    from nearfield.stores.base import Include
+
+__all__ = ["COLUMNS", "TYPES", "decode", "encode", "register", "selected"]
+
+COLUMNS = "id, text, metadata, fields, instants, folded, created_at, embedding"
+TYPES = ("text", "text", "text", "jsonb", "jsonb", "jsonb", "timestamptz", "vector")
+"""The columns' types, as binary COPY has to be told."""
+
+
+class _Json(bytes):
+    """JSON that is encoded already."""
+
+    __slots__ = ()
+
+
+class _JsonDumper(Dumper):
+    format = Format.BINARY
+    oid = types["jsonb"].oid
+
+    def dump(self, obj: _Json) -> bytes:
+        return b"\x01" + obj  # the version of the format
+
+
+def register(context: AdaptContext) -> None:
+    """Let a connection write the rows that :func:`encode` makes."""
+    context.adapters.register_dumper(_Json, _JsonDumper)
+
+
+def encode(document: Document) -> tuple[Any, ...]:
+    """Return a document's row, in the order of ``COLUMNS``."""
+    fields, instants, folded = shapes(document.metadata)
+    return (
+        escaped(document.id),
+        escaped(document.text),
+        msgspec.json.encode(document.metadata).decode(),
+        _Json(fields.encode()),
+        None if instants is None else _Json(instants.encode()),
+        None if folded is None else _Json(folded.encode()),
+        document.created_at or datetime.now(UTC),
+        document.embedding,
+    )
+
+
+def selected(include: Include) -> str:
+    """Return the columns to select for the parts of documents that are asked for."""
+    text = "text" if include.text else "NULL"
+    metadata = "metadata" if include.metadata else "NULL"
+    embedding = "embedding" if include.embedding else "NULL"
+    return f"id, {text}, {metadata}, created_at, {embedding}"
+
+
+def decode(row: tuple[Any, ...]) -> Document:
+    """Rebuild a document from the columns that :func:`selected` named."""
+    name, text, metadata, created_at, embedding = row[:5]
+    return make_document(
+        "" if text is None else unescaped(text),
+        unescaped(name),
+        {} if metadata is None else msgspec.json.decode(metadata),
+        None if embedding is None else np.asarray(embedding, dtype=np.float32),
+        created_at,
+    )

@@ -1,0 +1,254 @@
+"""What is PostgreSQL's alone: its index, its plans, and a server that comes and goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.postgres_server import PostgresServer, psycopg
+
+import nearfield
+from nearfield import Document, F
+from nearfield.errors import (
+    ClosedError,
+    InvalidURLError,
+    StoreBusyError,
+    StoreUnavailableError,
+)
+
+DIMENSION = 32
+DOCUMENTS = 12_000
+SECRET = "s3cr3t-pass"
+
+
+@pytest.fixture
+def url(postgres):
+    return f"{postgres.url()}?schema={uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    numbers = np.random.default_rng(5)
+    centres = numbers.standard_normal((200, DIMENSION))
+    near = centres[numbers.integers(0, 200, DOCUMENTS)]
+    return (near + 0.7 * numbers.standard_normal((DOCUMENTS, DIMENSION))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def indexed(postgres, rows):
+    """A collection that is large enough for an index, which is there."""
+    where = f"{postgres.url()}?schema={uuid.uuid4().hex}"
+    with nearfield.open(where, dimension=DIMENSION, durability="normal") as collection:
+        collection.upsert(
+            [Document("", id=str(i), metadata={"n": i}) for i in range(DOCUMENTS)], vectors=rows
+        )
+        until = time.monotonic() + 120
+        while "graph" not in collection.explain(rows[0]).steps[0].plan:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield collection
+
+
+def truth(rows, query, k, allowed=None):
+    among = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)
+    units = rows[among] / np.linalg.norm(rows[among], axis=1, keepdims=True)
+    return {str(i) for i in among[np.argsort(-(units @ query))[:k]]}
+
+
+def test_an_index_is_built_in_the_background_and_keeps_the_recall(indexed, rows):
+    queries = np.random.default_rng(6).standard_normal((50, DIMENSION)).astype(np.float32)
+    recalls = [
+        len(truth(rows, query, 10) & {hit.id for hit in indexed.search(query)}) / 10
+        for query in queries
+    ]
+    assert np.mean(recalls) >= 0.97
+
+
+@pytest.mark.parametrize("matching", [3, 60, 600, 6000])
+def test_a_filter_never_costs_results_though_a_graph_is_searched(indexed, rows, matching):
+    recalls = []
+    for query in np.random.default_rng(7).standard_normal((20, DIMENSION)).astype(np.float32):
+        hits = indexed.search(query, where=F.n < matching)
+        assert len(hits) == min(10, matching)
+        expected = truth(rows, query, 10, np.arange(DOCUMENTS) < matching)
+        recalls.append(len(expected & {hit.id for hit in hits}) / min(10, matching))
+    assert np.mean(recalls) >= 0.97
+
+
+def test_tuning_measures_recall_and_everyone_searches_as_it_chose(indexed, postgres):
+    report = indexed.tune(target_recall=0.95)
+    assert report.met
+    assert report.recall.low >= 0.95
+    assert sum(trade.chosen for trade in report.front) == 1
+    schema = indexed._store._names.schema
+    with nearfield.open(f"{postgres.url()}?schema={schema}", create=False) as other:
+        assert other._store._plan == indexed._store._plan
+    exact = indexed.tune(target_recall=1.0)
+    assert exact.recall.mean == 1.0
+    indexed.tune(target_recall=0.99)
+
+
+def test_a_small_collection_needs_no_index(url):
+    with nearfield.open(url, dimension=4, durability="normal") as collection:
+        collection.upsert("a", vectors=[1, 0, 0, 0])
+        assert collection.maintain() == 0
+        assert collection.explain([1, 0, 0, 0]).predicted_recall == 1.0
+        assert collection.tune().recall.mean == 1.0
+
+
+@pytest.mark.parametrize("dimension", [2500, 5000])
+def test_long_vectors_are_stored_and_found(url, dimension):
+    vectors = np.random.default_rng(8).standard_normal((30, dimension)).astype(np.float32)
+    with nearfield.open(url, dimension=dimension, durability="normal") as collection:
+        collection.upsert([Document("", id=str(i)) for i in range(30)], vectors=vectors)
+        for i in (0, 17):
+            assert collection.search(vectors[i], k=1)[0].id == str(i)
+
+
+def test_a_password_is_shown_nowhere(postgres, caplog):
+    caplog.set_level("DEBUG")
+    port = postgres.port
+    url = f"postgresql://nearfield:{SECRET}@127.0.0.1:{port}/postgres?schema={uuid.uuid4().hex}"
+    with nearfield.open(url, dimension=2, durability="normal") as collection:
+        said = [repr(collection), str(collection.stats()), repr(nearfield.connect(url))]
+    for bad in (
+        f"postgresql://nearfield:{SECRET}@127.0.0.1:1/none",
+        f"postgresql://nearfield:{SECRET}@127.0.0.1:{port}/none",
+        f"postgresql://nearfield:{SECRET}@127.0.0.1:{port}/postgres?nonsense=1",
+        f"postgresql://nearfield:{SECRET}@127.0.0.1:port/postgres",
+        f"mystery://nearfield:{SECRET}@127.0.0.1/x",
+    ):
+        with pytest.raises((StoreUnavailableError, InvalidURLError)) as refusal:
+            nearfield.connect(bad, timeout_s=2).names()
+        said.append(str(refusal.value))
+    assert SECRET not in "".join(said) + caplog.text
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1/x.*running"):
+        nearfield.open("postgresql://someone@127.0.0.1:1/x", dimension=2, timeout_s=1)
+
+
+def test_a_call_ends_within_its_time(url, postgres):
+    with nearfield.open(url, dimension=2, durability="normal", timeout_s=1) as collection:
+        collection.upsert(Document("", id="a"), vectors=[1, 0])
+        table = collection._store._names.documents.as_string(None)
+        with psycopg.connect(postgres.url()) as other:
+            other.execute(f"LOCK TABLE {table}")
+            with pytest.raises(StoreBusyError, match="timeout_s=1"):
+                collection.count()
+        assert collection.count() == 1
+
+
+def test_two_writers_of_the_same_ids_both_succeed(url):
+    with nearfield.open(url, dimension=2, durability="normal") as collection:
+        failures = []
+
+        def write(writer):
+            try:
+                for round_ in range(20):
+                    batch = [Document(f"{writer}/{round_}", id=str(i)) for i in range(30)]
+                    collection.upsert(batch[:: 1 - 2 * (writer % 2)], vectors=np.ones((30, 2)))
+            except BaseException as error:  # noqa: BLE001  reported by the test itself
+                failures.append(error)
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert len(collection) == 30
+        assert len({document.text for document in collection.scan()}) == 1
+
+
+def test_a_forked_child_makes_connections_of_its_own(url):
+    with nearfield.open(url, dimension=2, durability="normal") as collection:
+        collection.upsert(Document("", id="a"), vectors=[1, 0])
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if collection.get("a") is not None else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert collection.get("a") is not None
+
+
+_WRITER = """
+import sys
+import nearfield
+from nearfield import Document
+with nearfield.open(sys.argv[1], dimension=2, timeout_s=30) as collection:
+    for number in range(100_000):
+        batch = [Document("", id=f"{number}/{i}") for i in range(3)]
+        collection.upsert(batch, vectors=[[1, 0]] * 3)
+        print(number, flush=True)
+"""
+
+
+@pytest.fixture
+def own_server():
+    """A server to be killed; it flushes as it would in earnest."""
+    with tempfile.TemporaryDirectory(prefix="nearfield-postgres-") as folder:
+        server = PostgresServer(Path(folder), settings=())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def test_acknowledged_writes_survive_the_death_of_the_server_and_clients_go_on(own_server, soak):
+    with nearfield.open(own_server.url(), dimension=2) as reader:
+        for _ in range(2 * soak):
+            command = [sys.executable, "-c", _WRITER, own_server.url()]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+                acknowledged = [int(writer.stdout.readline()) for _ in range(40)]
+                own_server.kill()
+                own_server.start()
+                # The writer does not notice but for the wait.
+                acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
+                writer.kill()
+            counted = {document.id for document in reader.scan()}
+            whole = {f"{number}/{i}" for number in acknowledged for i in range(3)}
+            assert whole <= counted
+            assert len(counted) % 3 == 0  # no half batch
+            assert reader.search([1, 0], k=1)
+
+
+def test_a_server_that_stays_away_is_an_error_and_one_that_returns_is_not(own_server):
+    with nearfield.open(own_server.url(), dimension=2, timeout_s=2) as collection:
+        collection.upsert(Document("", id="a"), vectors=[1, 0])
+        own_server.kill()
+        for call in (
+            lambda: collection.search([1, 0]),
+            lambda: collection.delete("a"),
+            lambda: collection.upsert(Document("", id="b"), vectors=[1, 0]),
+            lambda: list(collection.scan()),
+            collection.stats,
+        ):
+            with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+                call()
+        own_server.start()
+        assert collection.get("a") is not None
+        collection.upsert(Document("", id="b"), vectors=[1, 0])
+        assert len(collection) == 2
+
+
+def test_a_collection_that_others_dropped_is_closed(url):
+    with nearfield.open(url, dimension=2, durability="normal") as collection:
+        store = collection._store
+        with psycopg.connect(url.partition("?")[0], autocommit=True) as owner:
+            owner.execute(f"DROP TABLE {store._names.documents.as_string(None)}")
+        with pytest.raises(ClosedError, match="dropped"):
+            collection.search([1, 0])
