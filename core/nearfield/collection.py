@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -13,8 +12,7 @@ import numpy as np
 
 from nearfield.batches import Batch
 from nearfield.documents import Document, Hit, SearchMode
-from nearfield.embedders import contract
-from nearfield.embedders.base import AsyncEmbedder
+from nearfield.embedders import contract, items
 from nearfield.errors import (
     DocumentNotFoundError,
     EmbedderMismatchError,
@@ -33,7 +31,7 @@ from nearfield.queries import (
     read_include,
     read_queries,
 )
-from nearfield.ranking import maximal_marginal_relevance
+from nearfield.selection import select
 from nearfield.stores.base import Checkable, Include, Recordable, Tunable
 from nearfield.validation import (
     check_id,
@@ -51,7 +49,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nearfield.embedders import Embedder
+    from nearfield.embedders.base import ImageLike
     from nearfield.filters import Filter
+    from nearfield.rerankers import Reranker
     from nearfield.stores.base import (
         CheckReport,
         CollectionInfo,
@@ -64,8 +64,9 @@ if TYPE_CHECKING:
 
     Where: TypeAlias = Filter | Mapping[str, Any] | None
     """A filter, in either spelling."""
-    Query: TypeAlias = str | ArrayLike
-    """A text, or a vector of shape (dimension,)."""
+    Query: TypeAlias = str | ImageLike | ArrayLike
+    """A text, an image (its bytes, a path object or a Pillow image), or a vector of shape
+    (dimension,). A ``str`` is a text, also where it is the path of an image."""
 
 __all__ = ["Collection"]
 
@@ -117,7 +118,9 @@ class Collection:
         documents: Document | str | Iterable[Document | str],
         *,
         vectors: ArrayLike | None = None,
+        images: Iterable[ImageLike | None] | None = None,
         replace: Where = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[str]:
         """Write documents; one whose id is there already takes its place. ``add`` is the same.
 
@@ -127,23 +130,34 @@ class Collection:
             documents: Documents or texts. Of several with one id, the last counts.
             vectors: Their embeddings, shape (n, dimension); otherwise each document's own is
                 taken, or its text is embedded.
+            images: One for each document, None where it has none: the bytes of an image file, the
+                path of one, or a Pillow image. It is embedded instead of the text, and by a
+                ``MultimodalEmbedder`` together with it. Images are not stored.
             replace: In the same step, delete the documents that match this filter and are not
                 among those written; None or an empty dict deletes none.
+            progress: Called with how many texts or images are embedded, and of how many. An
+                exception from it ends the call and is passed on; nothing was written.
 
         Returns:
             The ids, in the order of the documents.
 
         Raises:
-            InvalidDocumentError: An id, a text or metadata cannot be stored; nothing was written.
+            InvalidDocumentError: An id, a text or metadata cannot be stored, or an image cannot be
+                read; nothing was written.
             InvalidVectorError: A vector is not finite, has no direction under cosine, or does not
                 fit; nothing was written.
             EmbeddingError: The embedder returned something else than an embedding for each text;
                 nothing was written.
+            UnsupportedOperationError: The embedder reads no images; nothing was written.
         """
         where = parse(replace)
-        batch = Batch.checked(documents, vectors, self.info)
-        texts = batch.texts
-        embedded = contract.embed_documents(self.embedder, texts) if texts else ()
+        batch = Batch.checked(documents, vectors, self.info, images)
+        embedded: ArrayLike = ()
+        if batch.images:
+            with contract.placed(batch.places):
+                embedded = items.embed(self.embedder, batch.items, progress=progress)
+        elif batch.texts:
+            embedded = contract.embed_documents(self.embedder, batch.texts, progress=progress)
         self._write(batch, embedded, where)
         return batch.ids
 
@@ -152,13 +166,24 @@ class Collection:
         documents: Document | str | Iterable[Document | str],
         *,
         vectors: ArrayLike | None = None,
+        images: Iterable[ImageLike | None] | None = None,
         replace: Where = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[str]:
-        """Write documents without blocking the event loop; see :meth:`upsert`."""
+        """Write documents without blocking the event loop; see :meth:`upsert`.
+
+        A task that is cancelled while texts are embedded has written nothing.
+        """
         where = parse(replace)
-        batch = await asyncio.to_thread(Batch.checked, documents, vectors, self.info)
-        texts = batch.texts
-        embedded = await self._aembed_documents(texts) if texts else ()
+        batch = await asyncio.to_thread(Batch.checked, documents, vectors, self.info, images)
+        embedded: ArrayLike = ()
+        if batch.images:
+            with contract.placed(batch.places):
+                embedder = await self._aembedder()
+                embedded = await items.aembed(embedder, batch.items, progress=progress)
+        elif batch.texts:
+            embedder = await self._aembedder()
+            embedded = await contract.aembed_documents(embedder, batch.texts, progress=progress)
         await asyncio.to_thread(self._write, batch, embedded, where)
         return batch.ids
 
@@ -237,6 +262,7 @@ class Collection:
         vector: ArrayLike | None = None,
         like: str | None = None,
         min_score: float | None = None,
+        rerank: Reranker | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
@@ -244,7 +270,8 @@ class Collection:
         """Find the documents that match a query best.
 
         Args:
-            query: A text, or a vector of shape (dimension,).
+            query: A text, an image (its bytes, a path object or a Pillow image), or a vector of
+                shape (dimension,). A ``str`` is a text, also where it is the path of an image.
             k: The most hits, at least 1.
             where: Only documents that match this filter; min(k, matches) hits still come back.
             ids: Only documents with one of these ids.
@@ -256,10 +283,13 @@ class Collection:
             like: Instead of a query, the id of a document to find the neighbours of; it is not
                 among the hits itself.
             min_score: Only hits that score at least this.
+            rerank: A model that reads the best candidates together with the query, which has to
+                have a text; with ``like``, the example's. Its relevances are the scores of the
+                hits, and what ``min_score`` is for.
             diversity: From 0 to 1: trade relevance for hits that differ from each other (maximal
-                marginal relevance).
-            candidates: With ``diversity``, how many of the best hits to pick from; four for each
-                of the k, and at least 50, when left out.
+                marginal relevance), after reranking.
+            candidates: With ``rerank`` or ``diversity``, how many of the best hits to choose
+                from; four for each of the k, and at least 50, when left out.
             include: Any of ``"text"``, ``"metadata"``, ``"embedding"``.
 
         Returns:
@@ -268,7 +298,11 @@ class Collection:
         Raises:
             InvalidInputError: An argument is out of range, or too many were given.
             DocumentNotFoundError: There is no document with the id ``like``.
-            EmbedderRequiredError: A text has to be embedded and no embedder is at hand.
+            EmbedderRequiredError: A text or an image has to be embedded, and no embedder is at
+                hand.
+            UnsupportedOperationError: The embedder reads no images, or no texts.
+            InvalidDocumentError: An image cannot be read.
+            RerankingError: The reranker failed.
         """
         options = SearchOptions.checked(
             k=k,
@@ -277,6 +311,7 @@ class Collection:
             mode=mode,
             alpha=alpha,
             min_score=min_score,
+            rerank=rerank,
             diversity=diversity,
             candidates=candidates,
             include=include,
@@ -286,7 +321,7 @@ class Collection:
         given = None if vector is None else [vector]
         queries = read_queries([query], given, options.mode, self.info)
         if queries.vectors is None and options.needs_vectors:
-            queries = self._embedded(queries, contract.embed_queries(self.embedder, queries.words))
+            queries = self._embed(queries)
         return self._run(options, queries)[0]
 
     async def asearch(
@@ -301,6 +336,7 @@ class Collection:
         vector: ArrayLike | None = None,
         like: str | None = None,
         min_score: float | None = None,
+        rerank: Reranker | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
@@ -313,6 +349,7 @@ class Collection:
             mode=mode,
             alpha=alpha,
             min_score=min_score,
+            rerank=rerank,
             diversity=diversity,
             candidates=candidates,
             include=include,
@@ -322,7 +359,7 @@ class Collection:
         given = None if vector is None else [vector]
         queries = read_queries([query], given, options.mode, self.info)
         if queries.vectors is None and options.needs_vectors:
-            queries = self._embedded(queries, await self._aembed_queries(queries.words))
+            queries = await self._aembed(queries)
         return (await asyncio.to_thread(self._run, options, queries))[0]
 
     def search_many(
@@ -336,6 +373,7 @@ class Collection:
         alpha: float = 0.5,
         vectors: ArrayLike | None = None,
         min_score: float | None = None,
+        rerank: Reranker | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
@@ -343,7 +381,7 @@ class Collection:
         """Answer many queries at once, faster than one by one.
 
         Args:
-            queries: Texts, or vectors of shape (n, dimension).
+            queries: Texts, or images, or vectors of shape (n, dimension).
             k: See :meth:`search`, as for the options that follow.
             where: The same for all.
             ids: The same for all.
@@ -351,6 +389,7 @@ class Collection:
             alpha: The same for all.
             vectors: The embeddings of text queries, shape (n, dimension), where they are known.
             min_score: The same for all.
+            rerank: The same for all; it is asked query by query.
             diversity: The same for all.
             candidates: The same for all.
             include: The same for all.
@@ -365,6 +404,7 @@ class Collection:
             mode=mode,
             alpha=alpha,
             min_score=min_score,
+            rerank=rerank,
             diversity=diversity,
             candidates=candidates,
             include=include,
@@ -374,7 +414,7 @@ class Collection:
             return []
         read = read_queries(listed, vectors, options.mode, self.info)
         if read.vectors is None and options.needs_vectors:
-            read = self._embedded(read, contract.embed_queries(self.embedder, read.words))
+            read = self._embed(read)
         return self._run(options, read)
 
     async def asearch_many(
@@ -388,6 +428,7 @@ class Collection:
         alpha: float = 0.5,
         vectors: ArrayLike | None = None,
         min_score: float | None = None,
+        rerank: Reranker | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
         include: Iterable[str] = DEFAULT_PARTS,
@@ -400,6 +441,7 @@ class Collection:
             mode=mode,
             alpha=alpha,
             min_score=min_score,
+            rerank=rerank,
             diversity=diversity,
             candidates=candidates,
             include=include,
@@ -409,7 +451,7 @@ class Collection:
             return []
         read = read_queries(listed, vectors, options.mode, self.info)
         if read.vectors is None and options.needs_vectors:
-            read = self._embedded(read, await self._aembed_queries(read.words))
+            read = await self._aembed(read)
         return await asyncio.to_thread(self._run, options, read)
 
     def explain(
@@ -437,7 +479,7 @@ class Collection:
         given = None if vector is None else [vector]
         queries = read_queries([query], given, options.mode, self.info)
         if queries.vectors is None and options.needs_vectors:
-            queries = self._embedded(queries, contract.embed_queries(self.embedder, queries.words))
+            queries = self._embed(queries)
         return self._tunable().explain(options.request(queries))
 
     async def aexplain(
@@ -705,25 +747,25 @@ class Collection:
             model = info.embedding.model
             raise EmbeddingError(f"{model!r} returned what is no embedding: {error}") from error
 
-    def _embedded(self, queries: Queries, embedded: NDArray[np.float32]) -> Queries:
+    def _embed(self, queries: Queries) -> Queries:
+        if queries.images is not None:
+            embedded = contract.embed_images(self.embedder, queries.images)
+        else:
+            embedded = contract.embed_queries(self.embedder, queries.words)
+        return Queries(queries.texts, self._fitting(embedded))
+
+    async def _aembed(self, queries: Queries) -> Queries:
+        embedder = await self._aembedder()
+        if queries.images is not None:
+            embedded = await contract.aembed_images(embedder, queries.images)
+        else:
+            embedded = await contract.aembed_queries(embedder, queries.words)
         return Queries(queries.texts, self._fitting(embedded))
 
     async def _aembedder(self) -> Embedder:
         if self._embedder is None:
             await asyncio.to_thread(lambda: self.embedder)  # may import a model's library
         return self.embedder
-
-    async def _aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        embedder = await self._aembedder()
-        if isinstance(embedder, AsyncEmbedder):
-            return await contract.aembed_queries(embedder, texts)
-        return await asyncio.to_thread(contract.embed_queries, embedder, texts)
-
-    async def _aembed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        embedder = await self._aembedder()
-        if isinstance(embedder, AsyncEmbedder):
-            return await contract.aembed_documents(embedder, texts)
-        return await asyncio.to_thread(contract.embed_documents, embedder, texts)
 
     def _neighbours(
         self, like: str, query: Query | None, vector: ArrayLike | None, options: SearchOptions
@@ -737,6 +779,8 @@ class Collection:
                 f"collection {self.info.name!r} has no document {like!r} to find the neighbours of",
                 id=like,
             )
+        if options.reranker is not None and not example.text.strip():
+            raise InvalidInputError(f"document {like!r} has no text that rerank= could go by")
         queries = Queries((example.text,), example.embedding[np.newaxis])
         return self._run(options, queries, exclude=like)[0]
 
@@ -748,8 +792,17 @@ class Collection:
                 f"the store of collection {self.info.name!r} has no {options.mode} search; it has: "
                 f"{', '.join(sorted(self._store.capabilities.modes))}"
             )
+        if options.reranker is not None and queries.texts is None:
+            raise InvalidInputError(
+                "rerank= reads texts, and the query has none; pass a text, with its embedding as "
+                "vector= if you have it"
+            )
         found = self._store.search(options.request(queries, spare=exclude is not None))
-        return [_picked(hits, options, exclude) for hits in found]
+        texts = queries.texts or (None,) * len(found)
+        return [
+            select(hits, options, query=text, exclude=exclude)
+            for hits, text in zip(found, texts, strict=True)
+        ]
 
     def _query_vectors(self, queries: Sequence[Query] | NDArray[Any]) -> NDArray[np.float32]:
         listed = list_queries(queries)
@@ -757,7 +810,7 @@ class Collection:
             raise InvalidInputError("queries is empty; leave it out to take documents instead")
         read = read_queries(listed, None, SearchMode.VECTOR, self.info)
         if read.vectors is None:
-            read = self._embedded(read, contract.embed_queries(self.embedder, read.words))
+            read = self._embed(read)
         return read.vectors  # type: ignore[return-value]  # given, or embedded just now
 
     def _tunable(self) -> Tunable:
@@ -775,24 +828,3 @@ class Collection:
                 "own tools to check, repair or back it up"
             )
         return self._store
-
-
-def _picked(hits: list[Hit], options: SearchOptions, exclude: str | None) -> list[Hit]:
-    """Leave out the example, diversify, cut and number anew."""
-    if exclude is None and options.diversity is None:
-        return hits
-    kept = [hit for hit in hits if hit.id != exclude]
-    if options.diversity is not None and kept:
-        vectors = np.stack([hit.document.embedding for hit in kept])  # type: ignore[misc]
-        order = maximal_marginal_relevance(
-            [hit.relevance for hit in kept], vectors, options.k, options.diversity
-        )
-        kept = [kept[index] for index in order]
-        if not options.include.embedding:
-            kept = [
-                dataclasses.replace(hit, document=dataclasses.replace(hit.document, embedding=None))
-                for hit in kept
-            ]
-    return [
-        dataclasses.replace(hit, rank=rank) for rank, hit in enumerate(kept[: options.k], start=1)
-    ]

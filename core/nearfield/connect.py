@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,6 +87,19 @@ class Database:
             embedding = model.info
         info = CollectionInfo(name, embedding, _metric(metric) or embedding.metric)
         return Collection(self._factory.create(info), model)
+
+    def create_like(self, other: Collection, name: str | None = None) -> Collection:
+        """Make a new, empty collection of the same embedding space and metric as another one.
+
+        Args:
+            other: A collection, of any database.
+            name: What to call it; the other's name when left out.
+
+        Raises:
+            CollectionExistsError: There is one of this name.
+        """
+        info = dataclasses.replace(other.info, name=name or other.info.name)
+        return Collection(self._factory.create(info), None)
 
     def open(
         self,

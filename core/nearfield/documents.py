@@ -98,7 +98,8 @@ class Hit:
     Attributes:
         document: The document, with the parts that ``include`` asked for.
         score: The similarity on the scale of the search: the metric's for vectors, BM25 for
-            keywords, the sum of reciprocal ranks for hybrid. Higher is better.
+            keywords, the sum of reciprocal ranks for hybrid, a reranker's relevance where there
+            is one. Higher is better.
         rank: The place in the result, from 1.
         relevance: The score mapped to [0, 1], never decreasing in it.
     """

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.documents import SearchMode
+from nearfield.embedders.images import is_image
 from nearfield.errors import InvalidInputError, InvalidVectorError
 from nearfield.filters import parse
+from nearfield.rerankers.base import Reranker
 from nearfield.stores.base import Include, SearchRequest
 from nearfield.validation import check_ids, check_positive, check_text, check_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nearfield.embedders.base import ImageLike
     from nearfield.filters import Filter
     from nearfield.stores.base import CollectionInfo
 
@@ -34,8 +37,8 @@ DEFAULT_PARTS = ("text", "metadata")
 """What comes back of a document when nothing else is asked for."""
 _DEFAULT_INCLUDE = Include()
 _PARTS = ("text", "metadata", "embedding")
-_DIVERSITY_POOL = 4
-"""Candidates per hit that maximal marginal relevance picks from, unless told, and 50 at least."""
+_POOL = 4
+"""Candidates per hit to rerank or to pick diverse hits from, unless told, and 50 at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,14 @@ class Queries:
     """One or more queries.
 
     Attributes:
-        texts: One text each, or None when only vectors were given.
-        vectors: float32 of shape (n, dimension), or None when texts are still to be embedded.
+        texts: One text each, or None when only vectors or images were given.
+        vectors: float32 of shape (n, dimension), or None when the others are still to be embedded.
+        images: One image each, or None when they are of another kind.
     """
 
     texts: tuple[str, ...] | None
     vectors: NDArray[np.float32] | None
+    images: tuple[ImageLike, ...] | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -66,6 +71,7 @@ class SearchOptions:
     mode: SearchMode
     alpha: float
     min_score: float | None
+    reranker: Reranker | None
     diversity: float | None
     candidates: int
     include: Include
@@ -80,6 +86,7 @@ class SearchOptions:
         mode: object = SearchMode.VECTOR,
         alpha: object = 0.5,
         min_score: object = None,
+        rerank: object = None,
         diversity: object = None,
         candidates: object = None,
         include: Iterable[str] = DEFAULT_PARTS,
@@ -88,8 +95,10 @@ class SearchOptions:
         hits = check_positive(k, "k")
         if diversity is not None:
             diversity = _read_fraction(diversity, "diversity", "0 (relevance alone) to 1")
-        elif candidates is not None:
-            raise InvalidInputError("candidates is for a search with diversity=; leave it out")
+        elif candidates is not None and rerank is None:
+            raise InvalidInputError(
+                "candidates is for a search with rerank= or diversity=; leave it out"
+            )
         return cls(
             hits,
             parse(where),
@@ -97,6 +106,7 @@ class SearchOptions:
             _read_mode(mode),
             _read_fraction(alpha, "alpha", "0 (words alone) to 1 (vectors alone)"),
             None if min_score is None else _read_number(min_score, "min_score"),
+            _read_reranker(rerank),
             diversity,
             _read_candidates(candidates, hits),
             read_include(include),
@@ -108,20 +118,23 @@ class SearchOptions:
         return self.mode is not SearchMode.KEYWORD
 
     def request(self, queries: Queries, *, spare: int = 0) -> SearchRequest:
-        """Return what to ask the store, for ``spare`` more hits than k."""
-        k, include = self.k + spare, self.include
-        if self.diversity is not None:
-            k = self.candidates + spare
-            include = Include(include.text, include.metadata, embedding=True)
+        """Return what to ask the store, for ``spare`` more hits than are wanted."""
+        reranked, diverse = self.reranker is not None, self.diversity is not None
+        k, include = self.k, self.include
+        if reranked or diverse:
+            k = self.candidates
+            include = Include(
+                include.text or reranked, include.metadata, include.embedding or diverse
+            )
         return SearchRequest(
             mode=self.mode,
-            k=k,
+            k=k + spare,
             vectors=queries.vectors if self.needs_vectors else None,
             texts=queries.texts if self.mode is not SearchMode.VECTOR else None,
             where=self.where,
             ids=self.ids,
             alpha=self.alpha,
-            min_score=self.min_score,
+            min_score=None if reranked else self.min_score,  # it is for the reranker's scores
             include=include,
         )
 
@@ -132,17 +145,18 @@ def list_queries(queries: Any) -> Any:
         return queries
     if isinstance(queries, str | bytes | Mapping) or not np.iterable(queries):
         raise InvalidInputError(
-            f"expected several queries, texts or vectors, got {type(queries).__name__}; for one "
-            "query there is search"
+            f"expected several queries, texts, images or vectors, got {type(queries).__name__}; "
+            "for one query there is search"
         )
     return list(queries)
 
 
 def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionInfo) -> Queries:
-    """Tell texts from vectors and check them.
+    """Tell texts, images and vectors apart and check them.
 
     Args:
-        queries: Texts or vectors, all of one kind; None entries where only vectors are given.
+        queries: Texts, images or vectors, all of one kind; None entries where only vectors are
+            given.
         vectors: The embeddings of the texts, shape (n, dimension), or None.
         mode: What the queries are for.
         info: The collection they are for.
@@ -152,10 +166,14 @@ def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionI
     if all(are_texts):
         texts = tuple(check_text(query, what="query") for query in queries)
     elif any(are_texts):
-        raise InvalidInputError("the queries are a mixture of texts and vectors; search for each")
+        raise InvalidInputError(
+            "the queries are a mixture of texts and vectors or images; search for each"
+        )
+    elif not isinstance(queries, np.ndarray) and any(is_image(query) for query in queries):
+        return _read_images(queries, vectors, mode)
     elif vectors is None:
         if any(query is None for query in queries):
-            raise InvalidInputError("there is no query: pass a text or a vector, or like=")
+            raise InvalidInputError("there is no query: pass a text, an image, a vector, or like=")
         vectors = queries
     elif any(query is not None for query in queries):
         raise InvalidInputError("the query is a vector, and vector= gives another; pass one")
@@ -175,6 +193,18 @@ def read_queries(queries: Any, vectors: Any, mode: SearchMode, info: CollectionI
     if len(checked) != len(queries):
         raise InvalidInputError(f"{len(checked)} vectors were given for {len(queries)} queries")
     return Queries(texts, checked)
+
+
+def _read_images(queries: Any, vectors: Any, mode: SearchMode) -> Queries:
+    if not all(is_image(query) for query in queries):
+        raise InvalidInputError("the queries are a mixture of images and vectors; search for each")
+    if vectors is not None:
+        raise InvalidInputError("the query is an image, and vector= gives another; pass one")
+    if mode is not SearchMode.VECTOR:
+        raise InvalidInputError(
+            f"a {mode} search matches words, and the query is an image; pass a text"
+        )
+    return Queries(None, None, tuple(queries))
 
 
 def read_include(include: Iterable[str]) -> Include:
@@ -239,7 +269,21 @@ def _read_fraction(value: object, name: str, expected: str) -> float:
     return number
 
 
+def _read_reranker(value: object) -> Reranker | None:
+    if value is None or (isinstance(value, Reranker) and not isinstance(value, type)):
+        return value
+    if isinstance(value, str):
+        raise InvalidInputError(
+            f"rerank is the name {value!r}, expected a reranker; load it once and keep it: "
+            f"nearfield.rerankers.load({value!r})"
+        )
+    raise InvalidInputError(
+        f"rerank is of type {type(value).__name__}, expected an object with the methods of "
+        "nearfield.rerankers.Reranker"
+    )
+
+
 def _read_candidates(value: object, k: int) -> int:
     if value is None:
-        return max(_DIVERSITY_POOL * k, 50)
+        return max(_POOL * k, 50)
     return max(check_positive(value, "candidates"), k)

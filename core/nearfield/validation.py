@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_id",
     "check_ids",
+    "check_member",
     "check_metadata",
     "check_milliseconds",
     "check_positive",
@@ -32,6 +34,8 @@ __all__ = [
     "check_timestamp",
     "check_vectors",
 ]
+
+Member = TypeVar("Member", bound=StrEnum)
 
 MAX_METADATA_DEPTH = 32
 MAX_ID_BYTES = 4096
@@ -268,6 +272,16 @@ def check_positive(value: object, name: str) -> int:
     if value < 1:
         raise InvalidInputError(f"{name} must be at least 1, got {value}")
     return int(value)
+
+
+def check_member(value: object, kind: type[Member], name: str) -> Member:
+    """Return the member of an enum that a value names, or raise ``InvalidInputError``."""
+    try:
+        return kind(value)  # type: ignore[arg-type]  # whatever it is, it is looked up
+    except ValueError:
+        raise InvalidInputError(
+            f"{name} is {value!r}, expected one of: {', '.join(kind)}"
+        ) from None
 
 
 def check_seconds(value: object, name: str) -> float:

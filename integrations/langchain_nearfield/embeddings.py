@@ -13,7 +13,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from nearfield.documents import EmbeddingInfo, Metric
-from nearfield.embedders import AsyncEmbedder, Embedder, contract, load
+from nearfield.embedders import Embedder, contract, load
 from nearfield.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -70,15 +70,11 @@ class NearfieldEmbeddings(Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts to be stored without blocking the event loop."""
-        if isinstance(self.embedder, AsyncEmbedder):
-            return _lists(await contract.aembed_documents(self.embedder, texts))
-        return await asyncio.to_thread(self.embed_documents, texts)
+        return _lists(await contract.aembed_documents(self.embedder, texts))
 
     async def aembed_query(self, text: str) -> list[float]:
         """Embed a text to search with, without blocking the event loop."""
-        if isinstance(self.embedder, AsyncEmbedder):
-            return _lists(await contract.aembed_queries(self.embedder, [text]))[0]
-        return await asyncio.to_thread(self.embed_query, text)
+        return _lists(await contract.aembed_queries(self.embedder, [text]))[0]
 
 
 class LangChainEmbedder:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -15,13 +16,63 @@ from mcp_types import INTERNAL_ERROR
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "Place"]
 
 _T = TypeVar("_T")
-_ADMITTED_PER_PLACE = 9
-"""How many calls run or wait for each that may run."""
+_BOUNDED = frozenset({"tools/call", "resources/read", "completion/complete"})
+"""What reads collections, or writes to them."""
+_IN_LINE_PER_PLACE = 8
+"""How many calls wait for each that may run; as many may have left their place."""
 _SETTLE_S = 0.05
 """A request that was just read has begun after this long."""
+
+
+class Place:
+    """What a call has while it runs; one that only waits for something leaves it to others.
+
+    Args:
+        calls: Whose place it is.
+    """
+
+    _of_this_call: ContextVar[Place | None] = ContextVar("place", default=None)
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._was_left = False
+
+    @classmethod
+    def leave(cls) -> None:
+        """Leave the place of the call at hand: from here on it only waits.
+
+        A call stays where it is while too many have left already.
+        """
+        place = cls._of_this_call.get()
+        if place is not None:
+            place.lend()
+
+    @classmethod
+    async def take_again(cls) -> None:
+        """Go on with the call at hand once there is a place, if it left its own."""
+        place = cls._of_this_call.get()
+        if place is not None:
+            await place.take_back()
+
+    def lend(self) -> None:
+        """Let others have the place."""
+        self._was_left = self._was_left or self._calls.lend()
+
+    async def take_back(self) -> None:
+        """Wait for a place, where it was lent."""
+        if self._was_left:
+            await self._calls.take_back()
+            self._was_left = False
+
+    async def __aenter__(self) -> None:
+        await self._calls.enter()
+        self._of_this_call.set(self)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._calls.end(was_left=self._was_left)
 
 
 class Calls:
@@ -31,15 +82,16 @@ class Calls:
     until it is done, so that no flood of slow calls ever runs more than ``most`` at once.
 
     Args:
-        most: Calls of tools that run at once.
+        most: Calls that run at once; see :class:`Place`.
         timeout_s: After which a call is answered with an error.
     """
 
     def __init__(self, most: int, timeout_s: float) -> None:
-        self._most = most
         self._timeout_s = timeout_s
-        self._places = asyncio.Semaphore(most)
-        self._admitted = 0
+        self._free = asyncio.Semaphore(most)
+        self._most_in_line = most * _IN_LINE_PER_PLACE
+        self._in_line = 0
+        self._left = 0
         self._running = 0
         self._changed = threading.Condition()
         self._late: set[asyncio.Future[Any]] = set()
@@ -55,17 +107,41 @@ class Calls:
         """Answer a request once there is room for it."""
         if ctx.method == "subscriptions/listen" or ctx.request_id is None:
             return await call_next(ctx)
-        if ctx.method != "tools/call":
+        if ctx.method not in _BOUNDED:
             return await self._counted(call_next(ctx))
-        if self._admitted >= self._most * _ADMITTED_PER_PLACE:
+        if self._in_line >= self._most_in_line:
             raise MCPError(
                 code=INTERNAL_ERROR, message="the server is busy; call again in a few seconds"
             )
-        self._admitted += 1
+        self._in_line += 1  # until there is a place
+        return await self._in_time(call_next, ctx)
+
+    async def enter(self) -> None:
+        """Wait in line for a place."""
         try:
-            return await self._in_time(call_next, ctx)
+            await self._free.acquire()
         finally:
-            self._admitted -= 1
+            self._in_line -= 1
+
+    def lend(self) -> bool:
+        """Let others have the place of a call that waits; return whether it could be done."""
+        if self._left >= self._most_in_line:
+            return False
+        self._left += 1
+        self._free.release()
+        return True
+
+    async def take_back(self) -> None:
+        """Wait for a place anew."""
+        await self._free.acquire()
+        self._left -= 1
+
+    def end(self, *, was_left: bool) -> None:
+        """Give up a place, or what was lent."""
+        if was_left:
+            self._left -= 1
+        else:
+            self._free.release()
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait, on another thread than the server's, until no request is being answered.
@@ -107,7 +183,7 @@ class Calls:
         ctx: ServerRequestContext[Any, Any],
     ) -> HandlerResult:
         with scope:
-            async with self._places:
+            async with Place(self):
                 return await call_next(ctx)
         return None  # nobody waits for it any more
 

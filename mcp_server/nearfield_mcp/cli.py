@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nearfield_mcp.server import NearfieldServer
     from nearfield_mcp.settings import Settings
 
 __all__ = ["main"]
@@ -75,6 +76,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "max_request_bytes": "BYTES",
         "rate_per_s": "N",
         "rate_burst": "N",
+        "max_sessions": "N",
         "max_calls": "N",
         "call_timeout_s": "SECONDS",
         "shutdown_timeout_s": "SECONDS",
@@ -126,10 +128,9 @@ def _over_stdio(settings: Settings) -> int:
     wire = Wire.take()
     log = _audit_log(settings)
     from nearfield_mcp.calls import Calls
-    from nearfield_mcp.server import create_server
     from nearfield_mcp.warmup import WarmUp
 
-    server = create_server(settings)
+    server = _create_server(settings)
     calls = Calls(settings.max_calls, settings.call_timeout_s)
     server.middleware.append(WarmUp(server.resume))
     if log is not None:
@@ -154,12 +155,11 @@ def _over_stdio(settings: Settings) -> int:
 def _over_http(settings: Settings) -> int:
     from nearfield_mcp.health import Health
     from nearfield_mcp.http import create_app, serve
-    from nearfield_mcp.server import create_server
     from nearfield_mcp.warmup import warm_up
 
     log = _audit_log(settings)
     health = Health(settings)
-    server = create_server(settings)
+    server = _create_server(settings)
     _collect_garbage_again()
     try:
         serve(
@@ -273,12 +273,20 @@ def _names_database(value: str) -> bool:
     return bool(equals) and not set(name) & set("/\\:?~") and bool(name)
 
 
-def _holds_password(url: str) -> bool:
-    from urllib.parse import parse_qs, urlsplit
+def _holds_password(value: str) -> bool:
+    from nearfield_mcp.credentials import holds_secret
 
-    parts = urlsplit(url.partition("=")[2] if _names_database(url) else url)
-    secrets = {"password", "api_key", "apikey", "api-key", "token"}
-    return parts.password is not None or bool(secrets & {*parse_qs(parts.query)})
+    return holds_secret(value.partition("=")[2] if _names_database(value) else value)
+
+
+def _create_server(settings: Settings) -> NearfieldServer:
+    """Make the server, whose logs show no password of a database."""
+    from nearfield_mcp import server
+    from nearfield_mcp.credentials import Concealer
+
+    made = server.create_server(settings)
+    Concealer(settings.urls.values()).cover_all()  # the handlers are made with the server
+    return made
 
 
 def _cap_threads() -> None:

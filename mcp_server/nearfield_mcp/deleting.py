@@ -16,10 +16,11 @@ from mcp_types import CallToolResult
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from nearfield_mcp.calls import Place
 from nearfield_mcp.catalog import Catalog
+from nearfield_mcp.events import ScopedBus, changes_of
 from nearfield_mcp.reading import CollectionName
 from nearfield_mcp.results import Missing, Shape, answer, lines
-from nearfield_mcp.scope import CURRENT
 from nearfield_mcp.uris import read_uri, uri_of
 from nearfield_mcp.writing import demand_write
 
@@ -76,8 +77,8 @@ class _Target:
     said: str = ""
 
 
-def delete_tool(catalog: Catalog) -> Callable[..., Awaitable[CallToolResult]]:
-    """Make the tool for a catalog."""
+def delete_tool(catalog: Catalog, bus: ScopedBus) -> Callable[..., Awaitable[CallToolResult]]:
+    """Make the tool for a catalog; changes are published on the bus."""
 
     async def target(
         ids: Identifiers, filter: Where, collection: CollectionName, expected_count: ExpectedCount
@@ -93,6 +94,7 @@ def delete_tool(catalog: Catalog) -> Callable[..., Awaitable[CallToolResult]]:
         if found.count == 0:
             return Confirmation(delete=True)
         if _can_ask(ctx):
+            Place.leave()  # an older client is waited for within the call
             return Elicit(_worded(found), Confirmation)
         if filter is not None and expected_count is None:
             raise ToolError(
@@ -103,7 +105,6 @@ def delete_tool(catalog: Catalog) -> Callable[..., Awaitable[CallToolResult]]:
         return Confirmation(delete=True)
 
     async def delete(
-        ctx: Context,
         found: Annotated[_Target, Resolve(target)],
         confirmed: Annotated[ElicitationResult[Confirmation], Resolve(question)],
         ids: Identifiers = None,  # noqa: ARG001  # these are read by `target` and `question`
@@ -112,15 +113,13 @@ def delete_tool(catalog: Catalog) -> Callable[..., Awaitable[CallToolResult]]:
         expected_count: ExpectedCount = None,  # noqa: ARG001
     ) -> Annotated[CallToolResult, Deleted]:
         """Delete documents for good, by their ids or by a filter. Search first to see which."""
+        await Place.take_again()
         if not isinstance(confirmed, AcceptedElicitation) or not confirmed.data.delete:
             raise ToolError("the user did not agree; nothing was deleted, and do not try again")
         shape = await to_thread.run_sync(_delete, catalog, found)
         if shape.deleted:
-            # URIs do not name the tenant, so other tenants' clients would hear of these.
-            told = found.ids[:_NOTIFIED] if CURRENT.get().tenant is None else ()
-            for identifier in told:
-                await ctx.notify_resource_updated(uri_of(found.collection, identifier))
-            await ctx.notify_resources_changed()
+            uris = [uri_of(found.collection, each) for each in found.ids[:_NOTIFIED]]
+            bus.publish_soon(changes_of(found.collection, uris))
         missing = f"Not found: {', '.join(shape.not_found)}." if shape.not_found else None
         head = f"{shape.deleted} documents were deleted from {shape.collection}."
         return answer(lines([head, missing]), shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -14,32 +15,48 @@ from nearfield_mcp.uris import uri_of
 if TYPE_CHECKING:
     from nearfield import Collection, Document
 
-__all__ = ["excerpt"]
+__all__ = ["Wanted", "excerpt"]
 
 
-def excerpt(
-    name: str, opened: Collection, document: Document, neighbours: int, offset: int, max_chars: int
-) -> CallToolResult:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be shown.
+
+    Attributes:
+        document: The document.
+        neighbours: The most chunks before it, and after it.
+        offset: From which character on.
+        max_chars: What neither form of the answer is longer than.
+        unreadable: The collections that were to be looked into as well, and could not be.
+    """
+
+    document: Document
+    neighbours: int
+    offset: int
+    max_chars: int
+    unreadable: tuple[str, ...]
+
+
+def excerpt(name: str, opened: Collection, wanted: Wanted) -> CallToolResult:
     """Answer with a document from a character on, and with the chunks next to it that fit too.
 
     Args:
         name: The collection's name.
         opened: The collection.
-        document: One of its documents.
-        neighbours: The most chunks before it, and after it.
-        offset: From which character on.
-        max_chars: What neither form of the answer is longer than.
+        wanted: One of its documents, and how much.
 
     Raises:
         ToolError: Not even a part of it fits.
     """
+    document, offset, max_chars = wanted.document, wanted.offset, wanted.max_chars
     fence = Fence.new()
     whole = _shape(name, document, offset)
+    whole.unreadable = list(wanted.unreadable) or None
     if len(results.shown(whole.metadata)) > max_chars // 2:
         whole.metadata, whole.metadata_cut = None, True
     shape = _longest(whole, fence, offset, max_chars)
     around: list[Neighbour] = []
-    for position, other in _around(opened, document, neighbours):
+    for position, other in _around(opened, document, wanted.neighbours):
         more = [*around, Neighbour(id=other.id, position=position, text=other.text)]
         shape.neighbours = sorted(more, key=lambda neighbour: neighbour.position)
         if _size(shape, fence) > max_chars:
@@ -109,6 +126,9 @@ def _text(shape: FetchedDocument, fence: Fence) -> str:
             *(text for position, text in others.items() if position > 0),
             "Its metadata are too long to show." if shape.metadata_cut else None,
             f"The text goes on: offset={shape.next_offset}" if shape.truncated else None,
+            f"Could not be looked into: {', '.join(shape.unreadable)}."
+            if shape.unreadable
+            else None,
         ]
     )
 

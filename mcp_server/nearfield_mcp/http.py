@@ -39,6 +39,7 @@ from nearfield_mcp.gates import HEALTH_PATH, AuditedRefusals, Names, Streams, To
 from nearfield_mcp.limits import BodyLimit, RateLimit
 from nearfield_mcp.metrics import CallMetrics, Metrics, RequestMetrics
 from nearfield_mcp.scope import Right
+from nearfield_mcp.sessions import SessionLimit, StreamLimit
 from nearfield_mcp.settings import MCP_PATH
 from nearfield_mcp.static_tokens import METRICS_SCOPE
 from nearfield_mcp.tokens import CallerToken, Verifier
@@ -100,6 +101,7 @@ def create_app(
     if audit_log is not None:
         server.middleware.append(Audit(audit_log))
     server.middleware.append(Rights(needed))
+    server.middleware.append(StreamLimit(settings.max_sessions))
     server.middleware.append(calls)
 
     security = _transport_security(settings, url)
@@ -112,7 +114,11 @@ def create_app(
     )
     resource = AnyHttpUrl(url)
     metadata = build_resource_metadata_url(resource) if settings.issuer is not None else None
-    endpoint: ASGIApp = inner
+    endpoint: ASGIApp = SessionLimit(
+        inner,
+        settings.max_sessions,
+        server.session_manager._server_instances.keys,  # noqa: SLF001  # told nowhere else
+    )
     if settings.needs_token:
         endpoint = ToolScopes(endpoint, needed, metadata)
     endpoint = BodyLimit(endpoint, settings.max_request_bytes)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcp.server.mcpserver.exceptions import ToolError
 
-from nearfield_mcp.catalog import UnknownCollectionError
+from nearfield_mcp.failures import UnknownCollectionError, told_of
 from nearfield_mcp.jobs import JobCounts, JobFailure, JobFolder, JobRecord, JobState
 from nearfield_mcp.scope import CURRENT, Right, Scope
 
@@ -264,7 +264,9 @@ def _scope_of(record: JobRecord) -> Scope:
 def _told(record: JobRecord, error: Exception) -> str:
     from nearfield.errors import NearfieldError
 
-    if isinstance(error, NearfieldError | UnknownCollectionError | ToolError):
+    if isinstance(error, NearfieldError):
+        return told_of(error, record.collection)[:_ERROR_CHARS]
+    if isinstance(error, UnknownCollectionError | ToolError):
         return str(error)[:_ERROR_CHARS]
     # Neither the message nor the traceback: both may quote what was read.
     _logger.error("job %s failed: %s", record.id, type(error).__name__)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BodyLimit", "RateLimit", "TokenBuckets", "whole_body"]
+__all__ = ["BodyLimit", "RateLimit", "TokenBuckets", "caller_of", "whole_body"]
 
 _MOST_CALLERS = 10_000
 _BODY_TIMEOUT_S = 30.0
@@ -66,7 +66,7 @@ class RateLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-        wait = self._buckets.wait_s(_caller(scope)) if self._buckets else 0.0
+        wait = self._buckets.wait_s(caller_of(scope)) if self._buckets else 0.0
         if not wait:
             await self._app(scope, receive, send)
             return
@@ -142,7 +142,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _caller(scope: Scope) -> Hashable:
+def caller_of(scope: Scope) -> Hashable:
+    """Return who sent a request: whom its token names, or else the address it came from."""
     user = scope.get("user")
     if isinstance(user, AuthenticatedUser):
         return principal_components(user.access_token)

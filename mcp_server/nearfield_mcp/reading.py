@@ -11,8 +11,9 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from nearfield_mcp import results
-from nearfield_mcp.catalog import Catalog, UnknownCollectionError
-from nearfield_mcp.excerpts import excerpt
+from nearfield_mcp.catalog import Catalog
+from nearfield_mcp.excerpts import Wanted, excerpt
+from nearfield_mcp.failures import UnknownCollectionError, told_of
 from nearfield_mcp.fields import describe_fields
 from nearfield_mcp.pages import Asked, digest_of, page, read_cursor, shortened
 from nearfield_mcp.results import (
@@ -60,6 +61,7 @@ Cursor = Annotated[
 ]
 _MAX_CHARS = 12_000
 _LISTED_FIELDS = 20
+_NAMED_UNREADABLE = 20
 _LISTED_NAME_CHARS = 100
 _SAMPLE = 1_000
 _FRAME = 600
@@ -130,7 +132,7 @@ class ReadingTools:
         """Find the documents nearest in meaning to one that you have the id of."""
 
         def work() -> CallToolResult:
-            name, opened, document = self._find(id, collection)
+            name, opened, document, _ = self._find(id, collection)
             digest = digest_of(document.id, name, filter, min_score, detail)
             asked = Asked(
                 name,
@@ -166,8 +168,9 @@ class ReadingTools:
         """Read a document, or a chunk of one with the chunks around it."""
 
         def work() -> CallToolResult:
-            name, opened, document = self._find(id, collection)
-            return excerpt(name, opened, document, neighbours, offset, max_chars)
+            name, opened, document, unreadable = self._find(id, collection)
+            wanted = Wanted(document, neighbours, offset, max_chars, tuple(unreadable))
+            return excerpt(name, opened, wanted)
 
         return await to_thread.run_sync(work)
 
@@ -186,38 +189,73 @@ class ReadingTools:
 
         return await to_thread.run_sync(work)
 
-    def _find(self, identifier: str, collection: str | None) -> tuple[str, Collection, Document]:
-        """Return a document and where it is: an id, a URI, and the collection may be left out."""
+    def _find(
+        self, identifier: str, collection: str | None
+    ) -> tuple[str, Collection, Document, list[str]]:
+        """Return a document, where it is, and what could not be looked into.
+
+        Args:
+            identifier: An id, or a URI, which names the collection.
+            collection: Where to look; None for everywhere.
+        """
         named = read_uri(identifier)
         if named is not None:
             collection, identifier = named
-        found = []
-        for name in self._catalog.names() if collection is None else [collection]:
-            full_name, opened = self._catalog.open(name)
-            # A text that was ingested under an id is kept as chunks: the first begins it.
-            documents = opened.get([identifier, f"{identifier}#0"])
-            document = next((each for each in documents if each is not None), None)
-            if document is not None:
-                found.append((full_name, opened, document))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            where = ", ".join(name for name, _, _ in found)
+        found: list[tuple[str, Collection, Document] | None]
+        unreadable: list[str]
+        if collection is not None:
+            found, unreadable = [self._found(identifier, collection)], []
+        else:
+            found, unreadable = self._found_anywhere(identifier)
+        there = [each for each in found if each is not None]
+        if len(there) == 1:
+            return *there[0], unreadable
+        if there:
+            where = ", ".join(name for name, _, _ in there)
             raise ToolError(
                 f"several collections have a document {identifier!r}: {where}; name one"
             )
         where = f"the collection {collection!r}" if collection else "any collection"
+        if unreadable:
+            where += f" that can be read, and {', '.join(unreadable)} cannot"
         raise ToolError(
             f"there is no document {identifier!r} in {where}; search for it, and take its id"
         )
 
+    def _found_anywhere(
+        self, identifier: str
+    ) -> tuple[list[tuple[str, Collection, Document] | None], list[str]]:
+        """Look into every collection; what cannot be read does not hide what can."""
+        from nearfield.errors import InvalidInputError, NearfieldError
+
+        names, unreadable = self._catalog.look()
+        found = []
+        for name in names:
+            try:
+                found.append(self._found(identifier, name))
+            except InvalidInputError:  # it is no id, wherever it is looked for
+                raise
+            except UnknownCollectionError:  # gone meanwhile
+                continue
+            except NearfieldError as error:
+                told_of(error, name)  # it goes to the log
+                unreadable.append(name)
+        return found, unreadable[:_NAMED_UNREADABLE]
+
+    def _found(self, identifier: str, name: str) -> tuple[str, Collection, Document] | None:
+        full_name, opened = self._catalog.open(name)
+        # A text that was ingested under an id is kept as chunks: the first begins it.
+        documents = opened.get([identifier, f"{identifier}#0"])
+        document = next((each for each in documents if each is not None), None)
+        return None if document is None else (full_name, opened, document)
+
     def _list(self) -> CallToolResult:
         from nearfield.errors import NearfieldError
 
-        names = self._catalog.names()
+        names, unreadable = self._catalog.look()
         shape = CollectionList(collections=[])
         told: list[str] = []
-        closed: list[str] = []
+        closed: list[str] = [*unreadable]
         room = _MAX_CHARS - _FRAME
         for name in names:
             try:
@@ -235,13 +273,13 @@ class ReadingTools:
                 break
             shape.collections.append(found)
             told.append(line)
-        left = len(names) - len(told) - len(closed)
+        left = len(names) + len(unreadable) - len(told) - len(closed)
         shape.truncated, shape.unreadable = left > 0, closed or None
         fence = Fence.new()
         body = [fence.explanation, fence.around(*told)] if told else []
-        unreadable = f"Cannot be opened: {', '.join(closed)}." if closed else None
+        problem = f"Cannot be opened: {', '.join(closed)}." if closed else None
         more = f"There are {left} more." if shape.truncated else None
-        text = results.lines([*body, unreadable, more]) or "There is no collection yet."
+        text = results.lines([*body, problem, more]) or "There is no collection yet."
         return answer(text, shape)
 
     def _summary(self, name: str) -> CollectionSummary:
@@ -250,7 +288,7 @@ class ReadingTools:
         return CollectionSummary(
             name=name,
             documents=opened.count(),
-            model=opened.info.embedding.model,
+            model=results.model_of(opened.info),
             fields=[
                 f"{field.name} ({', '.join(field.types)})"
                 for field in fields[:_LISTED_FIELDS]
@@ -264,7 +302,7 @@ def _described(name: str, opened: Collection, max_chars: int) -> CallToolResult:
     shape = CollectionDescription(
         name=name,
         documents=opened.count(),
-        model=opened.info.embedding.model,
+        model=results.model_of(opened.info),
         metric=opened.info.metric.value,
         modes=["hybrid", "vector", "keyword"],
         looked_at=looked_at,

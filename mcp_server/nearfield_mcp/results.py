@@ -7,6 +7,7 @@ both forms say so.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from nearfield_mcp.uris import uri_of
 
 if TYPE_CHECKING:
     from nearfield import Document
+    from nearfield.stores.base import CollectionInfo
 
 __all__ = [
     "CollectionDescription",
@@ -32,6 +34,7 @@ __all__ = [
     "Passage",
     "SearchResults",
     "answer",
+    "model_of",
     "passage",
 ]
 
@@ -97,6 +100,10 @@ class FetchedDocument(Shape):
     neighbours: list[Neighbour] | Missing = None
     truncated: bool = Field(description="Whether the text goes on; see next_offset")
     next_offset: int | Missing = Field(default=None, description="Pass it as offset to go on")
+    unreadable: list[str] | Missing = Field(
+        default=None,
+        description="Collections that it was looked for in too and that cannot be read",
+    )
     notice: str = NOTICE
 
 
@@ -241,6 +248,14 @@ def metadata_of(document: Document) -> dict[str, Any]:
         if name not in _PROVENANCE and not name.startswith("_")
     }
     return cast("dict[str, Any]", _without_nulls(own))
+
+
+def model_of(info: CollectionInfo) -> str:
+    """Return the name of a collection's model, without a folder of this machine and options."""
+    kind, colon, rest = info.embedding.model.partition("?")[0].partition(":")
+    if rest.startswith(("/", "~", ".")) or "\\" in rest or rest[1:2] == ":":
+        rest = re.split(r"[/\\]", rest.rstrip("/\\"))[-1]
+    return f"{kind}{colon}{rest}"
 
 
 def _without_nulls(value: Any) -> Any:

@@ -8,13 +8,13 @@ from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.tools import Tool
-from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp_types import ToolAnnotations
 
 from nearfield_mcp.catalog import Catalog
 from nearfield_mcp.deleting import delete_tool
 from nearfield_mcp.events import ScopedBus
 from nearfield_mcp.jobs import default_job_folder
+from nearfield_mcp.older_clients import OlderClients
 from nearfield_mcp.prompts import add_prompts
 from nearfield_mcp.reading import ReadingTools
 from nearfield_mcp.resources import Resources
@@ -64,7 +64,7 @@ class NearfieldServer(MCPServer[None]):
             tools += [
                 _tool(writing.ingest, "Ingest", writes=True, open_world=settings.allow_urls),
                 _tool(writing.ingest_status, "Status of an ingest", writes=True),
-                _tool(delete_tool(self._catalog), "Delete", writes=True, destroys=True),
+                _tool(delete_tool(self._catalog, bus), "Delete", writes=True, destroys=True),
             ]
         super().__init__(
             "nearfield",
@@ -76,6 +76,7 @@ class NearfieldServer(MCPServer[None]):
             log_level=settings.log_level,
         )
         Resources(self._catalog, reading).add_to(self)
+        OlderClients(bus).add_to(self)
         add_prompts(self)
 
     def resume(self) -> None:
@@ -95,9 +96,7 @@ def create_server(settings: Settings) -> NearfieldServer:
     return NearfieldServer(settings)
 
 
-def _writing_tools(
-    catalog: Catalog, settings: Settings, bus: InMemorySubscriptionBus
-) -> WritingTools:
+def _writing_tools(catalog: Catalog, settings: Settings, bus: ScopedBus) -> WritingTools:
     fetcher = None
     if settings.allow_urls:
         from nearfield_mcp.urls import Fetcher  # brings an HTTP client

@@ -176,7 +176,14 @@ class Settings(BaseSettings):
         description="requests a second that one caller may send over HTTP; 0 for any number",
     )
     rate_burst: int = Field(60, ge=1, description="how many it may send at once")
-    max_calls: int = Field(16, ge=1, le=256, description="calls of tools that run at once")
+    max_sessions: int = Field(
+        100,
+        ge=1,
+        description="sessions that one caller may keep open over HTTP, and as many streams of news",
+    )
+    max_calls: int = Field(
+        16, ge=1, le=256, description="calls that run at once, those that only wait not among them"
+    )
     call_timeout_s: float = Field(
         120.0, gt=0, description="after which a call is answered with an error"
     )

@@ -11,7 +11,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
 from pydantic import ValidationError, create_model
 
-from nearfield_mcp.catalog import UnknownCollectionError
+from nearfield_mcp.failures import UnknownCollectionError, named_in, told_of
 
 __all__ = ["StrictTool"]
 
@@ -53,13 +53,17 @@ class StrictTool(Tool):
             cause = error.__cause__
             if isinstance(cause, ValidationError):
                 raise ToolError(_problems(self.name, cause)) from cause
-            raise _told(self.name, cause, error) from cause
+            raise _told(self.name, arguments, cause, error) from cause
 
 
-def _told(name: str, cause: BaseException | None, error: ToolError) -> ToolError:
+def _told(
+    name: str, arguments: dict[str, Any], cause: BaseException | None, error: ToolError
+) -> ToolError:
     from nearfield.errors import NearfieldError
 
-    if isinstance(cause, NearfieldError | UnknownCollectionError | ToolError):
+    if isinstance(cause, NearfieldError):
+        return ToolError(_shortened(f"{name}: {told_of(cause, named_in(arguments))}"))
+    if isinstance(cause, UnknownCollectionError | ToolError):
         return ToolError(_shortened(f"{name}: {cause}"))
     if cause is not None:
         _logger.error("%s failed", name, exc_info=cause)

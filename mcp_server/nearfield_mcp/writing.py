@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +13,13 @@ import anyio
 from anyio import to_thread
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.server.subscriptions import ResourcesListChanged, SubscriptionBus
 from mcp_types import CallToolResult
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from nearfield_mcp.calls import Place
 from nearfield_mcp.catalog import Catalog
+from nearfield_mcp.events import ScopedBus, changes_of
 from nearfield_mcp.job_runner import JobLimits, JobRunner
 from nearfield_mcp.jobs import JobFolder, JobRecord, JobState, SourceKind, new_job_id
 from nearfield_mcp.paths import AllowedFolders, FileLimits
@@ -149,7 +148,7 @@ class WritingTools:
         catalog: Catalog,
         *,
         job_folder: Path,
-        bus: SubscriptionBus,
+        bus: ScopedBus,
         allowed_folders: tuple[Path, ...] = (),
         fetcher: Fetcher | None = None,
         file_limits: FileLimits | None = None,
@@ -168,8 +167,6 @@ class WritingTools:
         )
         self._bus = bus
         self._longest_wait_s = longest_wait_s
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._publishing: asyncio.Task[None] | None = None  # held, or it could vanish half done
 
     def start(self) -> None:
         """Go on with the jobs of servers that are gone; heavy, so not before the handshake."""
@@ -209,7 +206,6 @@ class WritingTools:
             )
             return self._runner.submit(record, self._sources.pack(texts) if texts else None)
 
-        self._loop = asyncio.get_running_loop()
         latest_s = anyio.current_time() + self._longest_wait_s
         record = await to_thread.run_sync(submit)
         record = await self._wait(record, min(anyio.current_time() + wait_s, latest_s), ctx)
@@ -241,7 +237,6 @@ class WritingTools:
                 self._runner.cancel(record)
             return [record]
 
-        self._loop = asyncio.get_running_loop()
         records = await to_thread.run_sync(work)
         if cancel:
             wait_s = min(_CANCEL_WAIT_S, self._longest_wait_s)
@@ -251,16 +246,9 @@ class WritingTools:
         return answer(text, IngestJobs(jobs=told, truncated=len(records) > _LATEST))
 
     def _publish(self, record: JobRecord) -> None:
-        """Tell clients from a job's thread, on the event loop of the latest call."""
-        loop = self._loop
-        if loop is None or not (record.counts.chunks_written or record.counts.removed):
-            return
-
-        def publish() -> None:
-            self._publishing = loop.create_task(self._bus.publish(ResourcesListChanged()))
-
-        with suppress(RuntimeError):  # the loop has ended: nobody listens any more
-            loop.call_soon_threadsafe(publish)
+        """Tell clients, on a job's thread."""
+        if record.counts.chunks_written or record.counts.removed:
+            self._bus.publish_soon(changes_of(record.collection))
 
     def _checked(
         self, texts: list[GivenText] | None, paths: list[str] | None, urls: list[str] | None
@@ -306,6 +294,7 @@ class WritingTools:
 
     async def _wait(self, record: JobRecord, until_s: float, ctx: Context) -> JobRecord:
         """Look at a job until it ends or the time is up; report how far it has come."""
+        Place.leave()
         pause_s = _FIRST_LOOK_S
         reported = 0.0
         while not record.state.is_final and (left_s := until_s - anyio.current_time()) > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -402,6 +403,19 @@ def test_a_handle_whose_collection_was_dropped_says_so(tmp_path, then, said):
         then,
     )
     assert said in output
+
+
+@pytest.mark.parametrize(("then", "said"), [("create", "replaced"), ("leave", "dropped")])
+def test_a_handle_whose_files_were_removed_does_not_go_on_with_them(tmp_path, then, said):
+    # By hand, say, or to put a backup in their place: SQLite would read on in what has no name.
+    with nearfield.open(tmp_path, "notes", dimension=DIMENSION) as collection:
+        collection.upsert("word", vectors=vectors(1))
+        shutil.rmtree(tmp_path / "notes")
+        if then == "create":
+            nearfield.connect(tmp_path).create("notes", dimension=DIMENSION).close()
+        for use in (collection.count, lambda: collection.upsert("word", vectors=vectors(1))):
+            with pytest.raises(ClosedError, match=said):
+                use()
 
 
 def test_the_log_does_not_grow_without_end_while_someone_reads(tmp_path):

@@ -16,6 +16,7 @@ NEEDS = {
     "README.md": ("langchain_core", "llama_index.core"),
     "langchain.md": ("langchain_core",),
     "llama_index.md": ("llama_index.core",),
+    "quality.md": ("sklearn", "plotly"),
 }
 
 

@@ -84,7 +84,9 @@ async def test_the_mcp_server(url):
     server = create_server(Settings(database=url))
     try:
         async with mcp.Client(server) as client:
-            answer = await client.call_tool("search", {"collection": "manual", "query": "limescale"})
+            answer = await client.call_tool(
+                "search", {"collection": "manual", "query": "limescale"}
+            )
             assert "vinegar" in str(answer.content)
     finally:
         server.close()

@@ -55,6 +55,28 @@ class OverHttp:
             "tools/call", {"name": tool, "arguments": arguments or {}}, token=token, **headers
         )
 
+    def initialize(self, token=None):
+        """Ask for a session of the older revision; return what it is answered."""
+        client = {"name": "test", "version": "1"}
+        params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client}
+        opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        headers = {"MCP-Protocol-Version": LEGACY}
+        return self.post("initialize", token=token, content=json.dumps(opening), **headers)
+
+    def open_session(self, token=None):
+        """Open a session of the older revision; return the headers that its requests carry."""
+        opened = self.initialize(token)
+        headers = {"MCP-Protocol-Version": LEGACY} | _bearer(token)
+        headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        ready = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        assert self.post("initialized", content=ready, **headers).status_code == 202
+        return headers
+
+    def ask(self, session, method, params=None):
+        """Send a request of the older revision in a session."""
+        body = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params or {}}
+        return self.post(method, content=json.dumps(body), **session)
+
     def stop(self):
         """Send SIGTERM; return the exit status."""
         self.process.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx2
 import pytest
@@ -268,7 +269,7 @@ def test_a_call_that_runs_is_answered_after_sigterm_and_the_process_ends(data, r
         else:
             body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
             answer = pool.submit(
-                server.post, "tools/call", content=json.dumps(body), **_session_of(server)
+                server.post, "tools/call", content=json.dumps(body), **server.open_session()
             )
         _until(lambda: "calls_in_flight 1.0" in server.get("/metrics").text)
         assert server.stop() == 0
@@ -285,7 +286,7 @@ def test_a_stream_that_waits_for_news_does_not_keep_the_process(data, revision):
             stream = client.stream("POST", server.url, json=body, headers=headers)
         else:
             accept = {"Accept": "text/event-stream"}
-            stream = client.stream("GET", server.url, headers=_session_of(server) | accept)
+            stream = client.stream("GET", server.url, headers=server.open_session() | accept)
         with stream as answer:
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -325,6 +326,92 @@ def test_no_more_calls_run_at_once_than_allowed(data):
         assert time.monotonic() - begun >= 1.5  # three turns of two
 
 
+def test_calls_that_wait_for_an_ingest_leave_their_places_to_others(tmp_path):
+    texts = [{"text": f"Text number {n}. " * 300, "id": str(n)} for n in range(400)]
+    ingest = {"collection": "notes", "texts": texts, "wait_s": 90}
+    with (
+        over_http(tmp_path / "data", "--read-write", "--max-calls", "1") as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(server.call, "ingest", ingest)
+        jobs = []
+        while not jobs:  # refused or kept waiting if the ingest kept its place
+            jobs = structured(server.call("ingest_status"))["jobs"]
+        assert not waiting.done()
+        ended = structured(server.call("ingest_status", {"job": jobs[0]["job"], "cancel": True}))
+        assert ended["jobs"][0]["state"] == "cancelled"
+        assert structured(waiting.result(DEADLINE_S))["state"] == "cancelled"
+
+
+def test_a_caller_with_many_sessions_does_not_keep_others_out(data, tmp_path):
+    tokens = tmp_path / "tokens.json"
+    anna, bert = make_token(tokens), make_token(tokens)
+    with over_http(data, "--tokens", tokens, "--max-sessions", "2") as server:
+        sessions = [server.open_session(anna) for _ in range(2)]
+        refused = server.initialize(anna)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0
+        assert server.initialize(bert).status_code == 200
+        assert server.ask(sessions[0], "tools/list").status_code == 200
+        assert server.post("tools/list", token=anna).status_code == 200  # without a session
+        assert httpx2.delete(server.url, headers=sessions[0]).status_code == 200
+        assert server.initialize(anna).status_code == 200
+        assert server.initialize(anna).status_code == 429
+
+
+def test_a_session_that_was_not_opened_after_all_is_not_counted(data):
+    with over_http(data, "--max-sessions", "1") as server:
+        for _ in range(3):
+            headers = {"MCP-Protocol-Version": "2025-11-25"}
+            assert server.post("initialize", content="{}", **headers).status_code == 400
+        assert server.initialize().status_code == 200
+        assert server.initialize().status_code == 429
+
+
+def test_a_caller_with_many_streams_of_news_does_not_keep_others_out(data, tmp_path):
+    tokens = tmp_path / "tokens.json"
+    anna, bert = make_token(tokens), make_token(tokens)
+    with (
+        over_http(data, "--tokens", tokens, "--max-sessions", "2") as server,
+        httpx2.Client(timeout=DEADLINE_S) as client,
+    ):
+        with streaming(client, server, anna) as first, streaming(client, server, anna) as second:
+            assert first
+            assert second
+            refused = server.post("subscriptions/listen", NEWS, token=anna)
+            assert "2 streams are open" in refused.text
+            assert server.post("tools/list", token=anna).status_code == 200
+            with streaming(client, server, bert) as others:
+                assert others
+        _until(lambda: is_streaming(client, server, anna))  # once the server saw them leave
+
+
+NEWS = {"notifications": {"resourcesListChanged": True}}
+
+
+@contextmanager
+def streaming(client, server, token):
+    """Listen for news; the first message says that it began."""
+    headers = modern_headers("subscriptions/listen") | {"Authorization": f"Bearer {token}"}
+    body = request("subscriptions/listen", NEWS)
+    with client.stream("POST", server.url, json=body, headers=headers) as answer:
+        lines = answer.iter_lines()  # held: the stream is closed with it
+        begun = any("notifications/subscriptions/acknowledged" in line for line in lines)
+        yield begun
+
+
+def is_streaming(client, server, token):
+    with streaming(client, server, token) as begun:
+        return begun
+
+
+def structured(answered):
+    """Return the structured content of a call's answer, streamed or not."""
+    lines = answered.text.splitlines()
+    last = [line.removeprefix("data: ") for line in lines if "{" in line][-1]
+    return json.loads(last)["result"]["structuredContent"]
+
+
 def test_a_request_whose_body_never_comes_does_not_stop_the_others(local):
     with socket.create_connection(("127.0.0.1", local.port), timeout=DEADLINE_S) as waiting:
         waiting.sendall(
@@ -332,19 +419,6 @@ def test_a_request_whose_body_never_comes_does_not_stop_the_others(local):
             b"Accept: application/json, text/event-stream\r\nContent-Length: 100\r\n\r\n{"
         )
         assert local.call("fetch", {"id": "kettle"}).status_code == 200
-
-
-def _session_of(server):
-    """Open a session of the older revision; return the headers that its requests carry."""
-    client = {"name": "test", "version": "1"}
-    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
-    opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
-    headers = {"MCP-Protocol-Version": "2025-11-25"}
-    opened = server.post("initialize", content=json.dumps(opening), **headers)
-    headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
-    ready = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"})
-    assert server.post("initialized", content=ready, **headers).status_code == 202
-    return headers
 
 
 def _until(true):

@@ -26,6 +26,7 @@ from tests.mcp_server.writing_server import WritingServer
 import nearfield
 from nearfield import Document
 from nearfield_mcp import Settings, create_server
+from nearfield_mcp.calls import Calls
 from nearfield_mcp.jobs import JobFolder, JobState
 from nearfield_mcp.scope import CURRENT, Right, Scope
 from nearfield_mcp.sources import GivenText
@@ -538,6 +539,23 @@ async def test_the_user_is_asked_where_the_client_can(filled, mode, reply, is_de
     assert "n" in asked[0]
     assert result.is_error is not is_deleted
     assert ("n1" not in ids_in(filled)) is is_deleted
+
+
+async def test_a_question_to_the_user_keeps_nobody_waiting(filled, mode):
+    filled.server.middleware.append(Calls(1, 60.0))
+    others = []
+
+    async def answer(context, params):
+        async with Client(filled.server) as other:
+            others.append(await other.call_tool("ingest_status", {}))
+        return ElicitResult(action="accept", content={"delete": True})
+
+    with anyio.fail_after(30):
+        result = await call(
+            filled, "delete", {"ids": ["n1"]}, mode=mode, elicitation_callback=answer
+        )
+    assert not result.is_error
+    assert [each.is_error for each in others] == [False]
 
 
 async def test_an_id_cannot_word_the_question_that_the_user_is_asked(filled):

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mcp.server import MCPServer
-from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp_types import ToolAnnotations
 
 from nearfield_mcp.catalog import Catalog
 from nearfield_mcp.deleting import delete_tool
+from nearfield_mcp.events import ScopedBus
+from nearfield_mcp.older_clients import OlderClients
 from nearfield_mcp.strict import StrictTool
 from nearfield_mcp.writing import WritingTools
 
@@ -27,7 +28,7 @@ class WritingServer:
         (root / "docs").mkdir(exist_ok=True)
         databases = databases or {"default": str(root / "data")}
         self.catalog = Catalog(databases, read_only=read_only)
-        bus = InMemorySubscriptionBus()
+        bus = ScopedBus()
         self.tools = WritingTools(
             self.catalog,
             job_folder=root / "jobs",
@@ -35,7 +36,7 @@ class WritingServer:
             allowed_folders=(root / "docs",) if allowed else (),
             **options,
         )
-        functions = (self.tools.ingest, self.tools.ingest_status, delete_tool(self.catalog))
+        functions = (self.tools.ingest, self.tools.ingest_status, delete_tool(self.catalog, bus))
         self.server = MCPServer(
             "writing",
             tools=[
@@ -45,6 +46,7 @@ class WritingServer:
             subscriptions=bus,
             log_level="WARNING",
         )
+        OlderClients(bus).add_to(self.server)
 
     def close(self):
         self.tools.close()

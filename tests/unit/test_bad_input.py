@@ -139,7 +139,7 @@ def test_a_bad_vector_is_refused_wherever_it_is_given(any_metric, bad):
         lambda: any_metric.upsert("new", vectors=bad, replace=F.n >= 0),
         lambda: any_metric.search("text", vector=bad),
     ]
-    if not isinstance(bad, str):
+    if not isinstance(bad, str | bytes):  # a text, an image
         calls += [lambda: any_metric.search(bad), lambda: any_metric.search_many([bad])]
     if not (isinstance(bad, np.ndarray) and bad.dtype == bool):  # numpy mixes these with numbers
         calls += [

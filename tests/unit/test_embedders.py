@@ -278,7 +278,7 @@ def test_the_environment_variable_names_the_default(monkeypatch):
     "spec", ["", "minilm:large", "sentence-transformers", "sentence-transformers:", "x:y"]
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(spec):
-    with pytest.raises(InvalidInputError, match=r"'minilm' and 'sentence-transformers:NAME'"):
+    with pytest.raises(InvalidInputError, match=r"'minilm', 'sentence-transformers:NAME'"):
         load(spec)
 
 

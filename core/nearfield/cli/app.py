@@ -9,12 +9,15 @@ from typer.core import TyperGroup
 
 import nearfield
 from nearfield.cli.collections import collections_app
+from nearfield.cli.copy import copy, migrate
 from nearfield.cli.demo import demo
 from nearfield.cli.documents import delete, get
+from nearfield.cli.evaluate import evaluate
 from nearfield.cli.exits import EXIT_CODES_HELP, ExitCode, report
 from nearfield.cli.faiss_import import import_faiss
 from nearfield.cli.ingest import ingest
 from nearfield.cli.maintenance import backup, check, repair, stats
+from nearfield.cli.quality import quality
 from nearfield.cli.search import search
 from nearfield.cli.serve import serve
 from nearfield.cli.tuning import tune
@@ -129,10 +132,14 @@ app.command()(get)
 app.command()(delete)
 app.add_typer(collections_app, name="collections")
 app.command()(tune)
+app.command()(evaluate)
+app.command()(quality)
 app.command()(stats)
 app.command()(check)
 app.command()(repair)
 app.command()(backup)
+app.command()(copy)
+app.command()(migrate)
 # What follows is the server's own to read, --help too.
 app.command(
     add_help_option=False,

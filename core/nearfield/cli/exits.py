@@ -38,7 +38,7 @@ EXIT_CODES_HELP = """\b
 Exit codes:
   0    done; a search without hits is done too
   1    not found: the collection, or an id given to get or delete
-  2    bad usage or input, or an embedder that does not fit or failed
+  2    bad usage or input, or a model that does not fit or failed
   3    the store: busy, damaged, read-only, full or out of reach
   4    finished, but some files failed or damaged documents were set aside
   70   a defect in nearfield; --debug shows where

@@ -8,10 +8,12 @@ import typer
 from nearfield.errors import InvalidInputError
 
 __all__ = [
+    "CandidatesOption",
     "CollectionOption",
     "DatabaseOption",
     "EmbedderOption",
     "JsonOption",
+    "RerankOption",
     "WhereOption",
     "YesOption",
     "parse_where",
@@ -42,6 +44,19 @@ EmbedderOption = Annotated[
         "collection's own; for a new one NEARFIELD_EMBEDDER, or else the built-in model.",
         show_default=False,
     ),
+]
+RerankOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="SPEC",
+        help="A model that reads the best hits with the query, as cross-encoder:NAME.",
+        show_default=False,
+    ),
+]
+CandidatesOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many hits --rerank reads.", show_default=False),
 ]
 WhereOption = Annotated[
     str | None,

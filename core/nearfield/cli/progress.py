@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nearfield.ingest.report import Progress
 
-__all__ = ["IngestBar"]
+__all__ = ["CountBar", "IngestBar"]
 
 _SOURCE_COLUMNS = 22
 
@@ -73,6 +73,45 @@ class IngestBar:
             rate=rate,
             description=_shortened(progress.source) if progress.source else None,
         )
+
+
+class CountBar:
+    """A bar on stderr of how many are done; silent where stderr is no terminal.
+
+    Args:
+        description: What is being done.
+        unit: What is counted, as ``"queries"``.
+    """
+
+    def __init__(self, description: str, unit: str) -> None:
+        self._bar = ProgressBar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {unit}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=stderr(),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+            expand=True,
+        )
+        self._task = self._bar.add_task(_shortened(description), total=0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how many of all are done."""
+        self._bar.update(self._task, completed=done, total=total)
 
 
 def _shortened(source: str) -> str:

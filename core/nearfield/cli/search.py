@@ -7,16 +7,19 @@ import typer
 
 import nearfield
 from nearfield.cli.options import (
+    CandidatesOption,
     CollectionOption,
     DatabaseOption,
     EmbedderOption,
     JsonOption,
+    RerankOption,
     WhereOption,
     parse_where,
 )
 from nearfield.cli.output import hit_json, note, print_hits, print_json
 from nearfield.documents import SearchMode
 from nearfield.errors import InvalidInputError
+from nearfield.rerankers import load
 
 if TYPE_CHECKING:
     from nearfield.stores.base import Explanation
@@ -49,6 +52,8 @@ def search(
         str | None,
         typer.Option(metavar="ID", help="Look for what is like this document.", show_default=False),
     ] = None,
+    rerank: RerankOption = None,
+    candidates: CandidatesOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell on stderr how the search was done.")
     ] = False,
@@ -59,13 +64,21 @@ def search(
     """Find the documents that fit a query best."""
     if (query is None) == (like is None):
         raise InvalidInputError("give either a QUERY or --like ID")
+    reranker = None if rerank is None else load(rerank)
     chosen = mode or (SearchMode.VECTOR if like else SearchMode.HYBRID)
     with nearfield.open(
         database, collection, embedder=embedder, create=False, read_only=True
     ) as opened:
         start_s = time.perf_counter()
         hits = opened.search(
-            query, k=k, where=parse_where(where), mode=chosen, min_score=min_score, like=like
+            query,
+            k=k,
+            where=parse_where(where),
+            mode=chosen,
+            min_score=min_score,
+            rerank=reranker,
+            candidates=candidates,
+            like=like,
         )
         seconds = time.perf_counter() - start_s
         if explain and query is not None:
@@ -77,6 +90,7 @@ def search(
                 "like": like,
                 "collection": collection,
                 "mode": chosen,
+                "rerank": rerank,
                 "seconds": round(seconds, 6),
                 "hits": [hit_json(hit) for hit in hits],
             }

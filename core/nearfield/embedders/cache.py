@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
-from nearfield.embedders.base import AsyncEmbedder
-from nearfield.embedders.contract import check_embeddings
+from nearfield.embedders import contract
+from nearfield.embedders.wrapper import Wrapper
 from nearfield.errors import ClosedError, InvalidInputError
 from nearfield.validation import check_text
 
@@ -62,14 +62,14 @@ _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_E
 """What other errors say (busy, full, read-only) may pass by itself."""
 
 
-class CachedEmbedder:
+class CachedEmbedder(Wrapper):
     """Keeps the vectors of documents, so that each text is embedded once.
 
-    Queries are passed on and not kept: they rarely repeat, and one is quick to embed. Any number
-    of embedders, threads and processes may share a file. It is disposable: a damaged entry is
-    embedded again; a damaged file, or one that is no cache, is renamed to ``….set-aside-1`` and
-    begun anew; where nothing can be stored, texts are embedded all the same. The log tells. A
-    killed process loses at most the last 512 texts.
+    Queries are passed on and not kept: they rarely repeat, and one is quick to embed. So are
+    images. Any number of embedders, threads and processes may share a file. It is disposable: a
+    damaged entry is embedded again; a damaged file, or one that is no cache, is renamed to
+    ``….set-aside-1`` and begun anew; where nothing can be stored, texts are embedded all the
+    same. The log tells. A killed process loses at most the last 512 texts.
 
     Args:
         embedder: Makes the vectors, and stays open. ``info.fingerprint`` tells its vectors from
@@ -98,15 +98,11 @@ class CachedEmbedder:
             raise InvalidInputError(
                 f"the embedding cache {os.fspath(path)!r} is a folder; name a file in it"
             )
-        self._embedder = embedder
+        super().__init__(embedder)
         self._file = _VectorFile(Path(path), max_bytes)
         self._counters = threading.Lock()
         self.hits = 0
         self.misses = 0
-        # Not a method: an embedder that cannot count tokens must not seem to.
-        count_tokens: Callable[[str], int] | None = getattr(embedder, "count_tokens", None)
-        if count_tokens is not None:
-            self.count_tokens = count_tokens
 
     def __repr__(self) -> str:
         return f"CachedEmbedder({self._embedder!r}, {os.fspath(self._file.path)!r})"
@@ -122,11 +118,6 @@ class CachedEmbedder:
     ) -> None:
         self.close()
 
-    @property
-    def info(self) -> EmbeddingInfo:
-        """The space the vectors live in, which is the embedder's."""
-        return self._embedder.info
-
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Look vectors up, and embed and keep those that are missing.
 
@@ -136,28 +127,19 @@ class CachedEmbedder:
         """
         work = self._look_up(texts)
         for keys in work.batches():
-            self._keep(work, keys, self._embedder.embed_documents(work.texts_of(keys)))
+            with contract.placed(work.places_of(keys)):
+                vectors = contract.embed_documents(self._embedder, work.texts_of(keys))
+            self._keep(work, keys, vectors)
         return work.vectors
-
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts to search with, past the cache."""
-        return self._embedder.embed_queries(texts)
 
     async def aembed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts to be stored without blocking the event loop."""
-        if not isinstance(self._embedder, AsyncEmbedder):
-            return await asyncio.to_thread(self.embed_documents, texts)
         work = await asyncio.to_thread(self._look_up, texts)
         for keys in work.batches():
-            vectors = await self._embedder.aembed_documents(work.texts_of(keys))
+            with contract.placed(work.places_of(keys)):
+                vectors = await contract.aembed_documents(self._embedder, work.texts_of(keys))
             await asyncio.to_thread(self._keep, work, keys, vectors)
         return work.vectors
-
-    async def aembed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts to search with, past the cache and without blocking the event loop."""
-        if isinstance(self._embedder, AsyncEmbedder):
-            return await self._embedder.aembed_queries(texts)
-        return await asyncio.to_thread(self._embedder.embed_queries, texts)
 
     def close(self) -> None:
         """Close the file; the embedder stays open. Closing twice is fine."""
@@ -183,7 +165,6 @@ class CachedEmbedder:
         return _Work(texts, vectors, missing)
 
     def _keep(self, work: _Work, keys: list[bytes], vectors: NDArray[np.float32]) -> None:
-        check_embeddings(vectors, count=len(keys), info=self.info)
         for key, vector in zip(keys, vectors, strict=True):
             work.vectors[work.missing[key]] = vector
         rows = vectors.astype("<f4", copy=False)
@@ -203,8 +184,11 @@ class _Work:
         while batch := list(islice(keys, _BATCH)):
             yield batch
 
+    def places_of(self, keys: list[bytes]) -> list[int]:
+        return [self.missing[key][0] for key in keys]
+
     def texts_of(self, keys: list[bytes]) -> list[str]:
-        return [self.texts[self.missing[key][0]] for key in keys]
+        return [self.texts[place] for place in self.places_of(keys)]
 
 
 def _prefix(info: EmbeddingInfo) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from nearfield.embedders.base import TokenCounter
 from nearfield.errors import InvalidInputError
 from nearfield.ingest.entries import Markup
 
@@ -41,15 +42,6 @@ class Chunker(Protocol):
 
     def split(self, text: str, *, markup: Markup = Markup.PLAIN) -> list[str]:
         """Split a text into chunks, in order; none of them is blank."""
-        ...
-
-
-@runtime_checkable
-class TokenCounter(Protocol):
-    """An embedder that can say how long a text is to it."""
-
-    def count_tokens(self, text: str) -> int:
-        """Count the tokens of a text, the special ones included, before anything is cut off."""
         ...
 
 

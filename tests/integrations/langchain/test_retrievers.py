@@ -12,6 +12,7 @@ pytest.importorskip("langchain_core", reason="langchain-core is not installed")
 from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import VectorStoreRetriever
 from tests.embedders import HashingEmbedder
+from tests.rerankers import OverlapReranker, overlap
 
 from langchain_nearfield import NearfieldRetriever, NearfieldVectorStore, SearchType
 from nearfield import F
@@ -41,6 +42,18 @@ def test_every_type_is_found_by_its_name_and_works_both_ways(store, search_type)
     assert ids(found)[0] == "b"
     assert asyncio.run(retriever.ainvoke("the old kettle")) == found
     assert retriever.batch(["the old kettle"] * 3) == [found] * 3
+
+
+@pytest.mark.parametrize("search_type", ["similarity", "similarity_score_threshold", "hybrid"])
+def test_a_reranker_goes_with_the_other_arguments(store, search_type):
+    options = {"k": 2, "rerank": OverlapReranker(), "score_threshold": 0.1}
+    retriever = store.as_retriever(
+        search_type=search_type, search_kwargs=options, score_key="score"
+    )
+    found = retriever.invoke("an old kettle")
+    judged = zip((-overlap("an old kettle", text) for text in TEXTS), "abcde", strict=True)
+    assert [(-each.metadata["score"], each.id) for each in found] == sorted(judged)[:2]
+    assert asyncio.run(retriever.ainvoke("an old kettle")) == found
 
 
 def test_a_retriever_returns_four_documents_unless_told(store):

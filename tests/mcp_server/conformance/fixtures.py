@@ -64,10 +64,7 @@ def add_fixtures(server: MCPServer[Any]) -> None:
 
 
 class _LegacyMethods:
-    """Methods that the revisions before 2026-07-28 have: log levels and subscriptions.
-
-    No fixture ever changes a resource, so that there is nothing to remember of a subscription.
-    """
+    """A method that the revisions before 2026-07-28 have: log levels."""
 
     def __init__(self) -> None:
         self._least = 0
@@ -84,16 +81,14 @@ class _LegacyMethods:
         params = ctx.params or {}
         if ctx.method == "logging/setLevel" and params.get("level") in _LEVELS:
             self._least = _LEVELS.index(params["level"])
-        elif ctx.method not in {"resources/subscribe", "resources/unsubscribe"}:
-            return _with_legacy_capabilities(ctx.method, await call_next(ctx))
-        return EmptyResult()
+            return EmptyResult()
+        return _with_legacy_capabilities(ctx.method, await call_next(ctx))
 
 
 def _with_legacy_capabilities(method: str, result: HandlerResult) -> HandlerResult:
     if method == "initialize" and isinstance(result, dict):
         capabilities = dict(result["capabilities"])
         capabilities["logging"] = LoggingCapability().model_dump(exclude_none=True)
-        capabilities["resources"] = {**capabilities["resources"], "subscribe": True}
         return {**result, "capabilities": capabilities}
     return result
 

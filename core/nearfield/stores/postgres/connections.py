@@ -222,6 +222,12 @@ class Pool:
             repeat: Whether to run it again after the server went away.
         """
         with self.server.errors():
+            try:
+                with self.lend() as connection:
+                    return operation(connection)
+            except psycopg.Error as error:
+                if not self._passes(error, repeat=repeat):
+                    raise
             for attempt in Retrying(
                 stop=stop_after_delay(self.server.timeout_s),
                 wait=wait_random_exponential(multiplier=0.02, max=2.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -26,8 +27,8 @@ INDEXED_FROM = 10_000
 MAX_INDEXED_DIMENSION = 2000
 MAX_INDEXED_HALVES = 4000
 """Of vectors with more components than pgvector's index takes, half precision is indexed."""
-_LOOK_EVERY = 1000
-"""Written documents between two looks at how many there are."""
+_PAUSE_S = 1.0
+"""Without a write, before a build begins."""
 _BUILD_LOCK = 1 << 61
 """Beside a collection's own lock; held by who builds."""
 
@@ -49,49 +50,54 @@ def distance(birth: Birth, query: str) -> tuple[str, str]:
 
 
 class Indexer:
-    """Builds a collection's index once it pays."""
+    """Builds a collection's index once it pays, in a pause between writes."""
 
     def __init__(self, server: Server, birth: Birth) -> None:
         self._server = server
         self._birth = birth
-        self._guard = threading.Lock()
-        self._written = _LOOK_EVERY
+        self._changed = threading.Condition()
+        self._last_write_s = -_PAUSE_S
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._closed = False
 
-    def wrote(self, documents: int) -> None:
-        """Note a write; from time to time, look in the background whether an index is due."""
-        with self._guard:
-            self._written += documents
-            due = self._written >= _LOOK_EVERY and _can_be_indexed(self._birth)
-            if self._closed or not due or (self._thread is not None and self._thread.is_alive()):
+    def look(self) -> None:
+        """Look in the background whether an index is due, and build it."""
+        with self._changed:
+            busy = self._thread is not None and self._thread.is_alive()
+            if busy or self._closed or not _can_be_indexed(self._birth) or self._server.read_only:
                 return
-            self._written = 0
             self._thread = threading.Thread(
                 target=self._build_quietly, name="nearfield-index", daemon=True
             )
             self._thread.start()
+
+    def wrote(self) -> None:
+        """Note a write, and look once no more follow: rows enter an index slowly one by one."""
+        with self._changed:
+            self._last_write_s = time.monotonic()
+        self.look()
 
     def build(self) -> bool:
         """Build the index if it is due and no one else does; return whether it was built."""
         if not _can_be_indexed(self._birth):
             return False
         with connected(self._server) as connection:
-            with self._guard:
+            with self._changed:
                 if self._closed:
                     return False
                 self._connection = connection
             try:
                 return self._built(connection)
             finally:
-                with self._guard:
+                with self._changed:
                     self._connection = None
 
     def close(self) -> None:
         """End a build that is under way."""
-        with self._guard:
+        with self._changed:
             self._closed = True
+            self._changed.notify_all()
             connection, thread = self._connection, self._thread
         if connection is not None:
             connection.cancel()
@@ -99,6 +105,11 @@ class Indexer:
             thread.join()
 
     def _build_quietly(self) -> None:
+        with self._changed:
+            while (left_s := self._last_write_s + _PAUSE_S - time.monotonic()) > 0:
+                if self._closed:
+                    return
+                self._changed.wait(left_s)
         try:
             self.build()
         except (NearfieldError, psycopg.Error) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ __all__ = ["PostgresStore"]
 
 _SCAN_ROWS = 256
 _IDS = Include(text=False, metadata=False)
+_FEW = 500
+"""Up to so many matches are compared one by one though there is an index."""
+_LOOK_AGAIN_S = 5.0
+_STATEMENTS = 256
+"""Texts of statements that are kept ready."""
 _SPARE = 4
 """Candidates per hit."""
 _EXPECTED_RECALL = 0.99
@@ -61,6 +67,9 @@ class PostgresStore:
         self._names = birth.names
         self._pool = Pool(server, lock=birth.names.lock)
         self._indexer = Indexer(server, birth)
+        self._statements: dict[str, bytes] = {}
+        self._has_index = False
+        self._look_again_s = 0.0
         self._plan = self._pool.run(lambda connection: read_plan(connection, birth))
 
     @property
@@ -102,7 +111,7 @@ class PostgresStore:
                         copy.write_row(row)
 
         self._pool.run(write)
-        self._indexer.wrote(len(rows))
+        self._indexer.wrote()
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
         """Delete by ids, by filter, or by both, and count; see ``Store``."""
@@ -173,6 +182,7 @@ class PostgresStore:
         return {
             "name": self._info.name,
             "server": self._pool.server.shown,
+            "table": self._names.documents.as_string(None),
             "metric": self._info.metric.value,
             "embedding": self._info.embedding.to_dict(),
             "documents": row[0],
@@ -208,7 +218,9 @@ class PostgresStore:
             )
         del recheck_share  # there is no background that could repeat searches
         self.maintain()
-        drawn = [] if queries is not None else self._rows(sample_statement(self._birth))
+        drawn = (
+            [] if queries is not None else self._rows(sample_statement(self._birth).as_bytes(None))
+        )
         ids = [unescaped(row[0]) for row in drawn]
         vectors = np.array([row[1] for row in drawn], np.float32)
         everything: tuple[str, dict[str, Any]] = ("true", {})
@@ -233,9 +245,7 @@ class PostgresStore:
             statement, parameters = self._vector_statement(
                 request.vectors[0], request, where_clause(request.where, request.ids)
             )
-            steps = self._searched(
-                sql.SQL("EXPLAIN (FORMAT JSON) ") + statement, parameters, self._plan
-            )
+            steps = self._searched(b"EXPLAIN (FORMAT JSON) " + statement, parameters, self._plan)
             if explained(steps, self._birth):
                 plan, recall = str(self._plan), self._plan.recall or _EXPECTED_RECALL
         step = PlanStep(plan, documents, matching, matching, len(hits), recall)
@@ -251,19 +261,60 @@ class PostgresStore:
         plan: Plan | None = None,
     ) -> list[Hit]:
         statement, parameters = self._vector_statement(vector, request, restriction)
+        indexed = self._indexed()
+        if indexed and plan is None and restriction[0] != "true":
+            rows = self._among_few(vector, request, restriction)
+            if rows is not None:
+                return self._hits(
+                    rows, _scores([row[5] for row in rows], self._info.metric), request
+                )
         rows = self._searched(statement, parameters, plan or self._plan)
-        if len(rows) < request.k and self._rows(*self._index_statement):
-            # A graph may not lead to all that match.
+        if indexed and len(rows) < request.k:  # a graph may not lead to all that match
             rows = self._searched(statement, parameters, Plan(None))
-        scores = _scores([row[5] for row in rows], self._info.metric)
-        return self._hits(rows, scores, request)
+        return self._nearest(rows, request)
+
+    def _nearest(self, rows: Sequence[tuple[Any, ...]], request: SearchRequest) -> list[Hit]:
+        return self._hits(rows, _scores([row[5] for row in rows], self._info.metric), request)
+
+    def _indexed(self) -> bool:
+        """Whether there is an index; looked up from time to time until there is."""
+        now_s = time.monotonic()
+        if not self._has_index and now_s >= self._look_again_s:
+            self._look_again_s = now_s + _LOOK_AGAIN_S
+            name = sql.Identifier(self._names.schema, self._names.index_name).as_string(None)
+            found = self._rows(b"SELECT 1 WHERE to_regclass(%s) IS NOT NULL", (name,))
+            self._has_index = bool(found)
+            if not found:
+                self._indexer.look()
+        return self._has_index
+
+    def _among_few(
+        self,
+        vector: NDArray[np.float32],
+        request: SearchRequest,
+        restriction: tuple[str, dict[str, Any]],
+    ) -> list[tuple[Any, ...]] | None:
+        """Compare every match, if there are few; None if there are more."""
+        condition, parameters = restriction
+        _, exact = distance(self._birth, "%(query)s")
+        rows = self._rows(
+            self._sql(
+                f"WITH few AS MATERIALIZED (SELECT slot FROM {{documents}} WHERE {condition} "
+                f"LIMIT {_FEW + 1}) "
+                f"SELECT {selected(request.include)}, {exact} AS distance, "
+                "(SELECT count(*) FROM few) AS matching "
+                "FROM {documents} JOIN few USING (slot) ORDER BY distance, id LIMIT %(k)s"
+            ),
+            {**parameters, "query": vector, "k": request.k},
+        )
+        return None if rows and rows[0][6] > _FEW else rows
 
     def _vector_statement(
         self,
         vector: NDArray[np.float32],
         request: SearchRequest,
         restriction: tuple[str, dict[str, Any]],
-    ) -> tuple[sql.Composed, dict[str, Any]]:
+    ) -> tuple[bytes, dict[str, Any]]:
         condition, parameters = restriction
         indexed, exact = distance(self._birth, "%(query)s")
         # More than k, since the graph alone finds fewer of the true ones among matches.
@@ -276,9 +327,7 @@ class PostgresStore:
         depth = _SPARE * request.k
         return statement, {**parameters, "query": vector, "k": request.k, "depth": depth}
 
-    def _searched(
-        self, statement: sql.Composed, parameters: Any, plan: Plan
-    ) -> list[tuple[Any, ...]]:
+    def _searched(self, statement: bytes, parameters: Any, plan: Plan) -> list[tuple[Any, ...]]:
         depth = None if plan.depth is None else max(plan.depth, 1)
 
         def read(connection: Connection) -> list[tuple[Any, ...]]:
@@ -348,24 +397,27 @@ class PostgresStore:
     def _queries(self, request: SearchRequest) -> int:
         return len(request.vectors if request.vectors is not None else request.texts or ())
 
-    @property
-    def _index_statement(self) -> tuple[sql.Composed, tuple[str]]:
-        name = sql.Identifier(self._names.schema, self._names.index_name).as_string(None)
-        return sql.SQL("SELECT 1 WHERE to_regclass(%s) IS NOT NULL").format(), (name,)
-
     # ── statements ───────────────────────────────────────────────────────────────────────────
 
-    def _rows(self, statement: sql.Composed, parameters: Any = ()) -> list[tuple[Any, ...]]:
+    def _rows(self, statement: bytes, parameters: Any = ()) -> list[tuple[Any, ...]]:
         def read(connection: Connection) -> list[tuple[Any, ...]]:
             with connection.cursor(binary=True) as cursor:
                 return cursor.execute(statement, parameters).fetchall()
 
         return self._pool.run(read)
 
-    def _sql(self, statement: str) -> sql.Composed:
+    def _sql(self, statement: str) -> bytes:
         """Put the collection's names into a statement; values are always parameters."""
+        made = self._statements.get(statement)
+        if made is None:
+            if len(self._statements) >= _STATEMENTS:
+                self._statements.clear()
+            made = self._statements[statement] = self._composed(statement).as_bytes(None)
+        return made
+
+    def _composed(self, statement: str) -> sql.Composed:
         schema = self._names.schema
-        return template(statement).format(  # made of constants
+        return template(statement).format(
             documents=self._names.documents,
             name=sql.Literal(self._names.documents.as_string(None)),
             plain=sql.Identifier(schema, "plain"),

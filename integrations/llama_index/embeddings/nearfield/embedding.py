@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
-from nearfield.embedders import AsyncEmbedder, Embedder, contract, load
+from nearfield.embedders import Embedder, contract, load
 
 __all__ = ["NearfieldEmbedding"]
 
@@ -56,9 +55,7 @@ class NearfieldEmbedding(BaseEmbedding):
         return _as_lists(contract.embed_queries(self._embedder, [query]))[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        if isinstance(self._embedder, AsyncEmbedder):
-            return _as_lists(await contract.aembed_queries(self._embedder, [query]))[0]
-        return await asyncio.to_thread(self._get_query_embedding, query)
+        return _as_lists(await contract.aembed_queries(self._embedder, [query]))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -70,9 +67,7 @@ class NearfieldEmbedding(BaseEmbedding):
         return _as_lists(contract.embed_documents(self._embedder, texts))
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        if isinstance(self._embedder, AsyncEmbedder):
-            return _as_lists(await contract.aembed_documents(self._embedder, texts))
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
+        return _as_lists(await contract.aembed_documents(self._embedder, texts))
 
 
 def _as_lists(vectors: Any) -> list[list[float]]:
