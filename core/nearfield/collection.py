@@ -32,7 +32,7 @@ from nearfield.queries import (
     read_queries,
 )
 from nearfield.selection import select
-from nearfield.stores.base import Checkable, Include, Recordable, Tunable
+from nearfield.stores.base import Checkable, Include, Recordable, Tunable, Versioned
 from nearfield.validation import (
     check_id,
     check_ids,
@@ -153,11 +153,11 @@ class Collection:
         where = parse(replace)
         batch = Batch.checked(documents, vectors, self.info, images)
         embedded: ArrayLike = ()
-        if batch.images:
-            with contract.placed(batch.places):
+        with contract.placed(batch.places):
+            if batch.images:
                 embedded = items.embed(self.embedder, batch.items, progress=progress)
-        elif batch.texts:
-            embedded = contract.embed_documents(self.embedder, batch.texts, progress=progress)
+            elif batch.texts:
+                embedded = contract.embed_documents(self.embedder, batch.texts, progress=progress)
         self._write(batch, embedded, where)
         return batch.ids
 
@@ -177,13 +177,13 @@ class Collection:
         where = parse(replace)
         batch = await asyncio.to_thread(Batch.checked, documents, vectors, self.info, images)
         embedded: ArrayLike = ()
-        if batch.images:
-            with contract.placed(batch.places):
+        with contract.placed(batch.places):
+            if batch.images:
                 embedder = await self._aembedder()
                 embedded = await items.aembed(embedder, batch.items, progress=progress)
-        elif batch.texts:
-            embedder = await self._aembedder()
-            embedded = await contract.aembed_documents(embedder, batch.texts, progress=progress)
+            elif batch.texts:
+                embedder = await self._aembedder()
+                embedded = await contract.aembed_documents(embedder, batch.texts, progress=progress)
         await asyncio.to_thread(self._write, batch, embedded, where)
         return batch.ids
 
@@ -543,6 +543,26 @@ class Collection:
     async def astats(self) -> dict[str, Any]:
         """Return figures without blocking the event loop; see :meth:`stats`."""
         return await asyncio.to_thread(self.stats)
+
+    def version(self) -> int:
+        """Return a number that each write makes larger, through whatever handle or process.
+
+        It costs next to nothing, and tells whether something derived from the documents, such as a
+        cache of answers, is still up to date.
+
+        Raises:
+            UnsupportedOperationError: The store does not count its writes.
+        """
+        if not isinstance(self._store, Versioned):
+            raise UnsupportedOperationError(
+                f"the store of collection {self.info.name!r} does not count its writes; compare "
+                "what it holds"
+            )
+        return self._store.version()
+
+    async def aversion(self) -> int:
+        """Return the number without blocking the event loop; see :meth:`version`."""
+        return await asyncio.to_thread(self.version)
 
     def maintain(self) -> int:
         """Do now what is otherwise done in the background: index new documents, merge, clear away.

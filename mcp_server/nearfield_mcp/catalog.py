@@ -119,6 +119,26 @@ class Catalog:
             return self.open(name)  # it says what there is
         return name, self._opened(name, create=True)
 
+    def versions(self) -> dict[str, int]:
+        """Tell how far the caller's collections have come, of those that are open and say so."""
+        from nearfield.errors import NearfieldError
+        from nearfield.stores.base import Versioned
+
+        versions = {}
+        for database in self._urls:
+            url = self._url(database)
+            with self._lock:
+                opened = [
+                    (self._full_name(database, name), collection)
+                    for (place, name), collection in self._collections.items()
+                    if place == url
+                ]
+            for name, collection in opened:
+                if isinstance(collection._store, Versioned):  # noqa: SLF001  # others are passed by
+                    with suppress(NearfieldError):  # what is wrong, the next call will tell
+                        versions[name] = collection.version()
+        return versions
+
     def close(self) -> None:
         """Close every collection and database."""
         with self._lock:

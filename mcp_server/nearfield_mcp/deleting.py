@@ -18,7 +18,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from nearfield_mcp.calls import Place
 from nearfield_mcp.catalog import Catalog
-from nearfield_mcp.events import ScopedBus, changes_of
+from nearfield_mcp.events import ScopedBus
 from nearfield_mcp.reading import CollectionName
 from nearfield_mcp.results import Missing, Shape, answer, lines
 from nearfield_mcp.uris import read_uri, uri_of
@@ -119,7 +119,7 @@ def delete_tool(catalog: Catalog, bus: ScopedBus) -> Callable[..., Awaitable[Cal
         shape = await to_thread.run_sync(_delete, catalog, found)
         if shape.deleted:
             uris = [uri_of(found.collection, each) for each in found.ids[:_NOTIFIED]]
-            bus.publish_soon(changes_of(found.collection, uris))
+            await to_thread.run_sync(bus.publish_soon, found.collection, uris)
         missing = f"Not found: {', '.join(shape.not_found)}." if shape.not_found else None
         head = f"{shape.deleted} documents were deleted from {shape.collection}."
         return answer(lines([head, missing]), shape)

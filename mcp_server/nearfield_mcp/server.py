@@ -20,6 +20,7 @@ from nearfield_mcp.reading import ReadingTools
 from nearfield_mcp.resources import Resources
 from nearfield_mcp.settings import Settings
 from nearfield_mcp.strict import StrictTool
+from nearfield_mcp.watching import Watch
 from nearfield_mcp.writing import WritingTools
 
 __all__ = ["NearfieldServer", "create_server"]
@@ -57,7 +58,7 @@ class NearfieldServer(MCPServer[None]):
             _tool(reading.list_collections, "List collections"),
             _tool(reading.describe_collection, "Describe a collection"),
         ]
-        bus = ScopedBus()
+        bus = ScopedBus(Watch(self._catalog))
         self._writing: WritingTools | None = None
         if not settings.read_only:
             self._writing = writing = _writing_tools(self._catalog, settings, bus)

@@ -80,6 +80,8 @@ def _pairs(value: Any) -> Any:
 def _named(table: dict[str, str]) -> dict[str, str]:
     for name in table:
         if not _NAME.fullmatch(name):
+            if "://" in name:  # a URL without a name, which may hold a password
+                raise ValueError("expected NAME=URL, got a URL without a name")
             raise ValueError(f"{name!r} is no name: use letters, digits, '.', '_' and '-'")
     return table
 

@@ -19,7 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from nearfield_mcp.calls import Place
 from nearfield_mcp.catalog import Catalog
-from nearfield_mcp.events import ScopedBus, changes_of
+from nearfield_mcp.events import ScopedBus
 from nearfield_mcp.job_runner import JobLimits, JobRunner
 from nearfield_mcp.jobs import JobFolder, JobRecord, JobState, SourceKind, new_job_id
 from nearfield_mcp.paths import AllowedFolders, FileLimits
@@ -248,7 +248,7 @@ class WritingTools:
     def _publish(self, record: JobRecord) -> None:
         """Tell clients, on a job's thread."""
         if record.counts.chunks_written or record.counts.removed:
-            self._bus.publish_soon(changes_of(record.collection))
+            self._bus.publish_soon(record.collection)
 
     def _checked(
         self, texts: list[GivenText] | None, paths: list[str] | None, urls: list[str] | None

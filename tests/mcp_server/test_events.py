@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from contextlib import contextmanager
 
 import httpx2
@@ -13,8 +15,12 @@ pytest.importorskip("mcp", reason="the MCP server is an extra: pip install 'near
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 from tests.mcp_server.processes import DEADLINE_S, make_token, over_http, over_stdio
 
-from nearfield_mcp.events import ScopedBus
+import nearfield
+from nearfield_mcp import events
+from nearfield_mcp.catalog import Catalog
+from nearfield_mcp.events import LOOK_EVERY_S, ScopedBus
 from nearfield_mcp.scope import CURRENT, Scope
+from nearfield_mcp.watching import Watch
 
 KETTLE = "nearfield://notes/kettle"
 
@@ -80,6 +86,12 @@ def told(server):
     return message
 
 
+def hear(server, uri):
+    """Wait until it is told that a resource was updated."""
+    while told(server).get("params") != {"uri": uri}:
+        pass
+
+
 def test_an_older_client_over_stdio_hears_of_what_changes(tmp_path):
     with over_stdio(tmp_path / "data") as server:
         resources = server.initialize()["capabilities"]["resources"]
@@ -87,10 +99,10 @@ def test_an_older_client_over_stdio_hears_of_what_changes(tmp_path):
         assert server.ask("resources/subscribe", {"uri": "nearfield://notes"}) == {}
         assert server.ask("resources/subscribe", {"uri": f"{KETTLE}%230"}) == {}
         server.send("tools/call", ingesting(NOTE))
-        assert told(server)["params"] == {"uri": "nearfield://notes"}
+        hear(server, "nearfield://notes")
         assert told(server)["method"] == "notifications/resources/list_changed"
         server.send("tools/call", {"name": "delete", "arguments": {"ids": ["kettle#0"]}})
-        assert told(server)["params"] == {"uri": f"{KETTLE}%230"}
+        hear(server, f"{KETTLE}%230")
         assert told(server)["params"] == {"uri": "nearfield://notes"}
         assert told(server)["method"] == "notifications/resources/list_changed"
         for uri in ("nearfield://notes", f"{KETTLE}%230"):
@@ -98,6 +110,59 @@ def test_an_older_client_over_stdio_hears_of_what_changes(tmp_path):
         server.send("tools/call", ingesting(NOTE))
         assert told(server)["method"] == "notifications/resources/list_changed"
         assert server.close()[0] == 0
+
+
+def test_a_client_hears_of_what_another_process_writes(tmp_path):
+    with (
+        nearfield.open(tmp_path / "data", "notes", dimension=2) as notes,
+        over_stdio(tmp_path / "data") as server,
+    ):
+        server.initialize()
+        server.ask("resources/subscribe", {"uri": "nearfield://notes"})
+        server.ask("tools/call", {"name": "describe_collection", "arguments": {}})  # opens it
+        time.sleep(2.5 * LOOK_EVERY_S)  # a look sees it as it is
+        notes.upsert(nearfield.Document("", id="a"), vectors=[1, 0])
+        hear(server, "nearfield://notes")
+        assert told(server)["method"] == "notifications/resources/list_changed"
+        nearfield.open(tmp_path / "data", "others", dimension=2).close()
+        assert told(server)["method"] == "notifications/resources/list_changed"
+
+
+async def test_what_others_change_is_told_to_their_tenant_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.02)
+    catalog = Catalog({"data": str(tmp_path / "{tenant}")})
+    bus = ScopedBus(Watch(catalog))
+    listeners = Listeners(bus)
+    ends = [listeners.add(tenant, Scope(tenant=tenant)) for tenant in ("anna", "bert")]
+    with nearfield.open(tmp_path / "anna", "notes", dimension=2) as notes:
+        reset = CURRENT.set(Scope(tenant="anna"))
+        catalog.open("notes")
+        CURRENT.reset(reset)
+        await asyncio.sleep(0.5)
+        before = len(listeners.told["anna"])
+        notes.upsert(nearfield.Document("", id="a"), vectors=[1, 0])
+        until = time.monotonic() + DEADLINE_S
+        while len(listeners.told["anna"]) == before and time.monotonic() < until:  # noqa: ASYNC110  # the bus calls a plain function
+            await asyncio.sleep(0.01)
+    assert ResourceUpdated("nearfield://notes") in listeners.told["anna"][before:]
+    assert listeners.told["bert"] == []
+    for end in ends:
+        end()
+    await asyncio.wait_for(bus._watching, DEADLINE_S)  # nobody listens, nobody looks
+    catalog.close()
+
+
+async def test_what_the_server_writes_itself_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.02)
+    with nearfield.open(tmp_path, "notes", dimension=2) as notes:
+        catalog = Catalog({"data": str(tmp_path)})
+        catalog.open("notes")
+        watch = Watch(catalog)
+        assert watch.look() == []
+        notes.upsert(nearfield.Document("", id="a"), vectors=[1, 0])
+        watch.skip("notes")
+        assert watch.look() == []
+        catalog.close()
 
 
 def test_older_clients_over_http_hear_of_what_their_tenant_changes(tmp_path):

@@ -57,6 +57,12 @@ def test_one_database_or_several_are_named_on_the_command_line():
     }
 
 
+def test_a_url_in_the_place_of_a_name_is_not_shown():
+    with pytest.raises(ValueError, match="got a URL without a name") as refusal:
+        Settings(databases=["postgresql://anna:walrus@db.example/x?schema=a"])
+    assert "walrus" not in str(refusal.value)
+
+
 def test_databases_of_the_command_line_replace_those_of_the_file(tmp_path):
     file = tmp_path / "server.toml"
     file.write_text('[databases]\nold = "/old"\n[embedders]\nnotes = "hash"\n')

@@ -37,6 +37,7 @@ TWINS = [
     "stats",
     "tune",
     "upsert",
+    "version",
 ]
 
 

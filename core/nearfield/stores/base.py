@@ -39,6 +39,7 @@ __all__ = [
     "TradeOff",
     "Tunable",
     "TuningReport",
+    "Versioned",
 ]
 
 
@@ -322,6 +323,15 @@ class Ledger(Protocol):
 
     def drift(self) -> LedgerDrift:
         """Compare the records with the documents, as of one moment."""
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A store that can tell cheaply whether anything was written."""
+
+    def version(self) -> int:
+        """Return a number that each write, by whomever, makes larger."""
         ...
 
 

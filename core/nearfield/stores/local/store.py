@@ -249,6 +249,11 @@ class LocalStore:
         with self._view(where) as (_, snapshot):
             return snapshot.count(where)
 
+    def version(self) -> int:
+        """Return a number that each write, by whomever, makes larger."""
+        with self._pool.reading() as connection:
+            return int(connection.execute("SELECT sequence FROM state").fetchone()[0])
+
     def stats(self) -> dict[str, Any]:
         """Return figures on size and state."""
         with self._pool.reading() as connection:
