@@ -230,11 +230,11 @@ class SentenceTransformerEmbedder:
     def _load_named(self, name: str) -> Any:
         from sentence_transformers import SentenceTransformer
 
-        options = {"backend": "onnx", "model_kwargs": self._onnx_options()}
+        options: dict[str, Any] = {}
+        if self._backend == "onnx":
+            options = {"backend": "onnx", "model_kwargs": self._onnx_options()}
         try:
-            model = SentenceTransformer(
-                name, device=self._device, **(options if self._backend == "onnx" else {})
-            )
+            model = SentenceTransformer(name, device=self._device, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise EmbeddingError(
                 f"sentence-transformers could not load {name!r}: {error}; give a model's name, "
