@@ -64,6 +64,15 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def chroma():
+    """A Chroma server; skipped where there is none to start."""
+    from tests.chroma_server import chroma_server
+
+    with chroma_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory):
     """A small CLIP, trained here on drawn figures; skipped where its libraries are missing."""
     from tests.figures import save_clip

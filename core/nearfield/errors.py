@@ -137,7 +137,15 @@ class UnsupportedFilterError(FilterError):
 
 
 class EmbeddingError(NearfieldError, RuntimeError):
-    """An embedder failed, or returned something that breaks its contract."""
+    """An embedder failed, or returned something that breaks its contract.
+
+    Attributes:
+        may_pass: Whether the same call may succeed later, as after a timeout.
+    """
+
+    def __init__(self, message: str = "", *, may_pass: bool = False) -> None:
+        self.may_pass = may_pass
+        super().__init__(message)
 
 
 class EmbedderMismatchError(EmbeddingError, ValueError):

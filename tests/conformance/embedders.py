@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ def multimodal(text: Maker, **options: object) -> Maker:
 
 
 def langchain(_folder: Path) -> Embedder:
-    door = pytest.importorskip("langchain_nearfield", reason="langchain is not installed")
+    pytest.importorskip("langchain_core", reason="langchain is not installed")
+    door = importlib.import_module("langchain_nearfield")
     embedder: Embedder = door.LangChainEmbedder(door.NearfieldEmbeddings("minilm"))
     return embedder
 

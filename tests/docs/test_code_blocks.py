@@ -13,6 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = "<!-- command:"  # what follows is run by .ci/run in environments of its own
 SKIP = "<!-- not run:"  # with the reason
 NEEDS = {
+    "embedders.md": ("openai", "PIL", "tenacity"),
     "README.md": ("langchain_core", "llama_index.core"),
     "langchain.md": ("langchain_core",),
     "llama_index.md": ("llama_index.core",),

@@ -34,11 +34,25 @@ class Measure:
         return await ameasure(texts)
 
 
+class Heir(Measure):
+    """Another, that has it from its parent."""
+
+
+FUNCTIONS = [
+    measure,
+    ameasure,
+    Measure(),
+    Heir(),
+    functools.partial(ameasure),
+    lambda texts: ameasure([*texts]),
+]
+
+
 def embedder(function=measure, **options):
     return CallableEmbedder(function, **{"name": "length", "dimension": 2, **options})
 
 
-@pytest.mark.parametrize("function", [measure, ameasure, Measure(), functools.partial(ameasure)])
+@pytest.mark.parametrize("function", FUNCTIONS)
 async def test_a_function_of_either_kind_embeds_by_methods_of_either_kind(function):
     made = embedder(function)
     # Called beneath a running event loop, which is how a synchronous method is called here.

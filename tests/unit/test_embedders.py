@@ -32,7 +32,7 @@ from nearfield.embedders import (
     contract,
     load,
 )
-from nearfield.embedders.cache import APPLICATION_ID
+from nearfield.embedders.vector_file import APPLICATION_ID
 from nearfield.errors import (
     ClosedError,
     CorruptionError,
@@ -674,7 +674,7 @@ def test_where_nothing_can_be_stored_texts_are_embedded_all_the_same(tmp_path, c
 
 
 def test_a_locked_file_costs_the_cache_and_nothing_else(path, monkeypatch, caplog):
-    monkeypatch.setattr("nearfield.embedders.cache._BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("nearfield.embedders.vector_file._BUSY_TIMEOUT_S", 0.01)
     with CachedEmbedder(HashingEmbedder(16), path) as cached:
         cached.embed_documents(["a"])
     other = sqlite3.connect(path, isolation_level=None)

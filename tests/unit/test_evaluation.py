@@ -241,6 +241,7 @@ def test_the_field_with_the_judged_ids_is_named_where_it_was_forgotten(chunked):
         ({"alpha": 2}, "alpha"),
         ({"rerank": "cross-encoder:x"}, "load it once"),
         ({"candidates": 20}, "candidates is for"),
+        ({"seed": -1}, "seed is -1"),
         ({"where": {"year": {"$near": 1}}}, "near"),
     ],
 )

@@ -317,6 +317,18 @@ def test_a_closed_embedder_says_so(server):
         used.embed_documents(["wing"])
 
 
+def test_what_is_under_way_when_it_is_closed_says_so_too(server):
+    server.delay_s = 0.05
+    embedder = connect(server, batch_size=1, concurrency=1)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(embedder.embed_documents, TEXTS)
+        while len(server.requests) < 2:
+            time.sleep(0.01)
+        embedder.close()
+        with pytest.raises(ClosedError, match="closed"):
+            working.result()
+
+
 async def test_a_cancelled_task_stops_asking(server):
     server.delay_s = 0.05
     async with connect(server, batch_size=1, concurrency=2) as embedder:

@@ -24,7 +24,7 @@ import msgspec
 import openai
 from tests.openai_server import KEY, MODEL, Fault, OpenAIServer, connect, encode_base64
 
-from nearfield.embedders import OpenAIEmbedder, contract
+from nearfield.embedders import OpenAIEmbedder, RateLimitedEmbedder, RetryingEmbedder, contract
 from nearfield.embedders.openai import failures
 from nearfield.embedders.openai.answers import read_answer
 from nearfield.errors import EmbeddingError, InvalidDocumentError
@@ -104,6 +104,34 @@ def test_any_other_failure_is_not_tried_again(server, embedder, embed, status):
     with pytest.raises(EmbeddingError, match=f"HTTP {status}: A fault was ordered"):
         embed(TEXTS)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault(429), Fault(503), Fault(reset=True)])
+def test_a_wrapper_may_do_the_repeating(server, fault):
+    pytest.importorskip("tenacity", reason="tenacity is not installed")
+    server.faults.append(fault)
+    with connect(server, max_retries=0) as embedder:
+        retrying = RetryingEmbedder(embedder, attempts=2, first_wait_s=0.01)
+        assert len(retrying.embed_documents(TEXTS)) == len(TEXTS)
+    assert len(server.requests) == 2
+
+
+def test_a_wrapper_does_not_repeat_what_will_not_pass(server):
+    pytest.importorskip("tenacity", reason="tenacity is not installed")
+    with connect(server, api_key="sk-another-key", max_retries=0) as embedder:
+        retrying = RetryingEmbedder(embedder, first_wait_s=0.01)
+        with pytest.raises(EmbeddingError, match="HTTP 401"):
+            retrying.embed_documents(TEXTS)
+    assert len(server.requests) == 1
+
+
+def test_a_rate_limit_around_it_counts_its_requests(server):
+    with connect(server, batch_size=2) as embedder:
+        limited = RateLimitedEmbedder(embedder, requests_per_minute=99)
+        limited.embed_documents(TEXTS)
+        assert limited.slice_size == 2
+        assert RateLimitedEmbedder(limited, texts_per_minute=99).slice_size == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(

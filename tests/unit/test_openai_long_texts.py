@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import shutil
@@ -15,6 +16,8 @@ pytest.importorskip("openai", minversion="3", reason="openai is not installed")
 
 from tests.openai_server import Fault, OpenAIServer, connect
 
+import nearfield
+from nearfield import Document
 from nearfield.embedders import OpenAIEmbedder, contract
 from nearfield.embedders.openai import tokens
 from nearfield.embedders.openai.exchange import shorter
@@ -196,3 +199,28 @@ def test_a_single_text_is_not_cut_for_a_failure_that_may_pass(server, status, me
     with connect(server, over_long="truncate") as embedder:
         embedder.embed_documents(["wing flow"])
     assert server.texts == ["wing flow"] * 2
+
+
+@pytest.mark.parametrize(
+    "upsert",
+    [
+        lambda collection, documents: collection.upsert(documents),
+        lambda collection, documents: asyncio.run(collection.aupsert(documents)),
+    ],
+    ids=["called", "awaited"],
+)
+def test_a_collection_names_it_by_its_place_among_all_documents(short_reader, tmp_path, upsert):
+    documents = [
+        Document("has a vector", embedding=np.ones(32)),
+        Document("was written again", id="twice"),
+        Document("and counts now", id="twice"),
+        Document(LONG, id="long"),
+    ]
+    with (
+        connect(short_reader) as embedder,
+        nearfield.open(tmp_path, "texts", embedder=embedder) as collection,
+    ):
+        with pytest.raises(InvalidDocumentError, match="document 3 of the batch") as refusal:
+            upsert(collection, documents)
+        assert refusal.value.position == 3
+        assert len(collection) == 0

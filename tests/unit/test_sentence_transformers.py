@@ -71,6 +71,20 @@ def test_options_that_contradict_each_other_are_refused(options, reason):
         SentenceTransformerEmbedder("a-model", **options)
 
 
+@pytest.mark.parametrize("model", [None, 3, dict])
+def test_what_is_no_model_is_refused_before_a_hub_is_asked_for_it(model):
+    with pytest.raises(InvalidInputError, match="expected a name, a folder or a Sentence"):
+        SentenceTransformerEmbedder(model)
+
+
+def test_a_device_that_is_not_there_is_an_embedding_error(folder):
+    import torch
+
+    missing = next(name for name in ("mps", "cuda") if not getattr(torch, name).is_available())
+    with pytest.raises(EmbeddingError, match="a device that is there"):
+        SentenceTransformerEmbedder(folder, device=missing).embed_queries(["a text"])
+
+
 def test_a_loaded_model_has_its_precision_and_backend_already(exact):
     loaded = exact._load()
     for options in ({"dtype": "float16"}, {"backend": "onnx"}, {"onnx_file": "x"}):

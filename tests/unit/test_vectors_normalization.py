@@ -84,7 +84,7 @@ def test_what_is_not_finite_cannot_be_normalised(norm, bad):
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(InvalidInputError, match="norm is 'l3', expected one of 'l1', 'l2', 'max'"):
+    with pytest.raises(InvalidInputError, match="norm is 'l3', expected one of: l1, l2, max"):
         normalize([1, 2], norm="l3")
 
 

@@ -367,3 +367,20 @@ def test_binary_vectors_are_compared_by_cosine_and_normalised_where_queries_are(
     assert QuantizedEmbedder(able, "binary").info.normalized
     assert QuantizedEmbedder(plain, ranges=RANGES).info.metric is Metric.DOT
     assert QuantizedEmbedder(plain, "binary").info.model == "binary(plain)"
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+@pytest.mark.parametrize("given", ["minilm", None, HashingEmbedder])
+def test_what_is_no_embedder_is_refused_when_the_wrapper_is_made(kind, given, tmp_path):
+    with pytest.raises(InvalidInputError, match="expected an embedder"):
+        WRAPPERS[kind](given, tmp_path)
+
+
+def test_the_fingerprints_of_a_mismatch_can_be_told_apart(tmp_path):
+    inner = HashingEmbedder(DIMENSION)
+    halves = [CombinedEmbedder([inner, inner], weights=weights) for weights in ([1, 2], [2, 1])]
+    with nearfield.open(tmp_path, "texts", embedder=halves[0]):
+        pass
+    digests = [half.info.fingerprint.partition("/")[2][:12] for half in halves]
+    with pytest.raises(EmbedderMismatchError, match=f"{digests[0]}.*{digests[1]}"):
+        nearfield.open(tmp_path, "texts", embedder=halves[1])

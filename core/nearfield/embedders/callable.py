@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Function: TypeAlias = Callable[[list[str]], ArrayLike | Awaitable[ArrayLike]]
     """Takes texts and returns, or is awaited for, an array of shape (n, dimension)."""
 
-__all__ = ["CallableEmbedder"]
+__all__ = ["CallableEmbedder", "filled"]
 
 
 class CallableEmbedder:
@@ -75,9 +75,9 @@ class CallableEmbedder:
         for what, given in {"function": function, "query_function": query_function}.items():
             if given is not None and not callable(given):
                 raise InvalidInputError(f"{what} is a {type(given).__name__}, expected a function")
-        identity = {"name": _filled(name, "name")}
+        identity = {"name": filled(name, "name")}
         if fingerprint is not None:
-            identity = {"fingerprint": _filled(fingerprint, "fingerprint")}
+            identity = {"fingerprint": filled(fingerprint, "fingerprint")}
         dimension = check_positive(dimension, "dimension")
         self.info = EmbeddingInfo(
             model=f"callable:{name}",
@@ -127,7 +127,9 @@ class CallableEmbedder:
         parts = []
         for places, batch in self._batches(texts):
             with placed(places):
-                parts.append(self._checked(self._call(function, batch), places))
+                returned = self._call(function, batch)
+                vectors = _run(returned) if isinstance(returned, Awaitable) else returned
+                parts.append(self._checked(vectors, places))
         return self._finished(parts)
 
     async def _aembed(self, function: Function, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -135,9 +137,10 @@ class CallableEmbedder:
         for places, batch in self._batches(texts):
             with placed(places):
                 if _is_asynchronous(function):
-                    vectors = await cast("Awaitable[ArrayLike]", function(batch))
+                    returned = function(batch)
                 else:
-                    vectors = await asyncio.to_thread(self._call, function, batch)
+                    returned = await asyncio.to_thread(self._call, function, batch)
+                vectors = await returned if isinstance(returned, Awaitable) else returned
                 parts.append(self._checked(vectors, places))
         return self._finished(parts)
 
@@ -146,11 +149,9 @@ class CallableEmbedder:
         cut = slices(checked, self.slice_size) if checked else ()
         return [(places, list(batch)) for places, batch in cut]
 
-    def _call(self, function: Function, batch: list[str]) -> ArrayLike:
-        if _is_asynchronous(function):
-            return _run(cast("Callable[[list[str]], Awaitable[ArrayLike]]", function), batch)
+    def _call(self, function: Function, batch: list[str]) -> ArrayLike | Awaitable[ArrayLike]:
         with self._turns:
-            return cast("ArrayLike", function(batch))
+            return function(batch)
 
     def _checked(self, vectors: object, places: range) -> NDArray[np.float32]:
         as_returned = replace(self.info, normalized=False)
@@ -163,26 +164,27 @@ class CallableEmbedder:
         return unit_vectors(vectors, reason="let the function return another, or normalize=False")
 
 
-def _filled(text: object, name: str) -> str:
-    if filled := check_text(text, what=name):
-        return filled
+def filled(text: object, name: str) -> str:
+    """Return a text that tells one function from others, or raise ``InvalidInputError``."""
+    if checked := check_text(text, what=name):
+        return checked
     raise InvalidInputError(f"{name} is empty; give one that tells this function from others")
 
 
-def _is_asynchronous(function: object) -> bool:
-    method = vars(type(function)).get("__call__")  # of an object that can be called
+def _is_asynchronous(function: Function) -> bool:
+    method = type(function).__call__  # of an object that can be called
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
-def _run(function: Callable[[list[str]], Awaitable[ArrayLike]], batch: list[str]) -> ArrayLike:
-    """Run an asynchronous function to its end, also beneath a running event loop."""
+def _run(vectors: Awaitable[ArrayLike]) -> ArrayLike:
+    """Await what an asynchronous function returned, also beneath a running event loop."""
 
-    async def call() -> ArrayLike:
-        return await function(batch)
+    async def wait() -> ArrayLike:
+        return await vectors
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(call())
+        return asyncio.run(wait())
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, call()).result()
+        return pool.submit(asyncio.run, wait()).result()

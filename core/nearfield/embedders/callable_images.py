@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from nearfield.documents import EmbeddingInfo, EmbeddingKind, Metric
+from nearfield.embedders.callable import filled
 from nearfield.embedders.contract import check_embeddings
 from nearfield.embedders.fingerprint import derived_fingerprint
 from nearfield.embedders.images import check_pillow, read_batches
 from nearfield.embedders.unit import unit_vectors
 from nearfield.errors import InvalidInputError
-from nearfield.validation import check_member, check_positive, check_text
+from nearfield.validation import check_member, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,14 +70,16 @@ class CallableImageEmbedder:
         concurrent: bool = False,
     ) -> None:
         check_pillow()
-        if not check_text(name, what="name"):
-            raise InvalidInputError("name is empty; give one that tells this function from others")
-        identity = name if fingerprint is None else check_text(fingerprint, what="fingerprint")
+        if not callable(function):
+            raise InvalidInputError(f"function is a {type(function).__name__}, expected a function")
+        identity = filled(name, "name")
+        if fingerprint is not None:
+            identity = filled(fingerprint, "fingerprint")
         self.info = EmbeddingInfo(
             model=f"callable:{name}",
             dimension=check_positive(dimension, "dimension"),
             kind=EmbeddingKind.IMAGE,
-            normalized=normalize,
+            normalized=bool(normalize),
             metric=check_member(metric, Metric, "metric"),
             fingerprint=derived_fingerprint(
                 "callable-images",
@@ -84,11 +87,11 @@ class CallableImageEmbedder:
                 identity=identity,
                 named=fingerprint is None,
                 dimension=dimension,
-                normalize=normalize,
+                normalize=bool(normalize),
             ),
         )
         self._function = function
-        self._batch_size = check_positive(batch_size, "batch_size")
+        self.slice_size = check_positive(batch_size, "batch_size")
         self._turns: AbstractContextManager[object] = (
             nullcontext() if concurrent else threading.Lock()
         )
@@ -107,7 +110,7 @@ class CallableImageEmbedder:
         as_returned = replace(self.info, normalized=False)
         parts = [np.empty((0, self.info.dimension), np.float32)]
         done = 0
-        for batch in read_batches(images, self._batch_size):
+        for batch in read_batches(images, self.slice_size):
             with self._turns:
                 returned = self._function(batch)
             parts.append(
@@ -119,4 +122,5 @@ class CallableImageEmbedder:
         vectors = np.concatenate(parts)
         if not self.info.normalized:
             return vectors
-        return unit_vectors(vectors, reason="let the function return another, or normalize=False")
+        reason = "let the function return another, or normalize=False"
+        return unit_vectors(vectors, reason=reason, what="image")

@@ -15,6 +15,7 @@ from nearfield.embedders import contract
 from nearfield.embedders.base import Sliced, TokenCounter
 from nearfield.embedders.fingerprint import derived_fingerprint
 from nearfield.embedders.unit import lengths, unit_vectors
+from nearfield.embedders.wrapper import check_embedder
 from nearfield.errors import InvalidInputError
 from nearfield.validation import MIN_COSINE_NORM, check_member
 
@@ -76,7 +77,7 @@ class CombinedEmbedder:
         weights: Sequence[float] | None = None,
         normalize: bool = True,
     ) -> None:
-        self._embedders = tuple(embedders)
+        self._embedders = tuple(map(check_embedder, embedders))
         if len(self._embedders) < _FEWEST:
             raise InvalidInputError(f"got {len(self._embedders)} embedders, expected at least two")
         self._method = check_member(method, Combination, "method")

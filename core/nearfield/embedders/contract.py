@@ -181,7 +181,9 @@ def placed(places: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except InvalidDocumentError as error:
-        if error.position is None or places[error.position] == error.position:
+        if error.position is None or error.position >= len(places):  # of no text in this part
+            raise
+        if places[error.position] == error.position:
             raise
         name = "(document {} of the batch)".format
         place = places[error.position]

@@ -14,9 +14,9 @@ from nearfield.embedders import contract
 from nearfield.embedders.base import Item
 from nearfield.embedders.fingerprint import derived_fingerprint
 from nearfield.embedders.images import check_image
-from nearfield.embedders.unit import lengths, unit_vectors
-from nearfield.errors import EmbeddingError, InvalidDocumentError, InvalidInputError
-from nearfield.validation import MIN_COSINE_NORM, check_member, check_text
+from nearfield.embedders.unit import unit_vectors
+from nearfield.errors import InvalidDocumentError, InvalidInputError
+from nearfield.validation import check_member, check_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,8 +152,10 @@ class MultimodalEmbedder:
                 continue
             # Alone, a part counts fully, whatever its weight, which may be 0.
             factors = np.where(np.isin(rows, both), scale, 1.0).astype(np.float32)
-            vectors[np.asarray(rows), place] += factors[:, np.newaxis] * _directions(part, rows)
-        return unit_vectors(vectors, reason="its text and its image cancel out; change the weights")
+            directions = unit_vectors(part, reason="leave it out", what="item", places=rows)
+            vectors[np.asarray(rows), place] += factors[:, np.newaxis] * directions
+        reason = "its text and its image cancel out; change the weights"
+        return unit_vectors(vectors, reason=reason, what="item")
 
     def _describe(self) -> EmbeddingInfo:
         text, image = self._text.info, self._image.info
@@ -178,16 +180,6 @@ class MultimodalEmbedder:
                 "multimodal", [text, image], fusion=self._fusion.value, weights=self._weights
             ),
         )
-
-
-def _directions(vectors: Vectors, rows: Sequence[int]) -> Vectors:
-    norms = lengths(vectors)
-    if (norms < MIN_COSINE_NORM).any():
-        row = rows[int(np.argmin(norms))]
-        raise EmbeddingError(
-            f"a vector of item {row} is zero and has no direction to fuse; leave the item out"
-        )
-    return (vectors / norms).astype(np.float32)
 
 
 def _check_embedders(text: object, image: object) -> None:

@@ -31,15 +31,21 @@ _WINDOW_S = 60.0
 class RateLimitedEmbedder(Wrapper):
     """Waits, so that no minute sees more requests or texts than are allowed; it drops none.
 
-    Texts go to the embedder in batches, each a request. Every call on this object counts, from
-    threads and tasks alike, and they are let through in the order they came. Give one object to
-    all that share the allowance. A task that is cancelled while it waits has used its turn.
+    Texts go to the embedder in batches, each counted as one request. Every call on this object
+    counts, from threads and tasks alike, and they are let through in the order they came. Give one
+    object to all that share the allowance. A task that is cancelled while it waits has used its
+    turn.
+
+    ``OpenAIEmbedder`` waits by itself where a service asks for it. Below this wrapper, make it with
+    ``max_retries=0`` and a ``batch_size`` of which no batch has more than 300,000 bytes: repeated
+    and split requests are not seen here.
 
     Args:
         embedder: Does the work.
         requests_per_minute: The most batches that are begun within any 60 seconds.
         texts_per_minute: The most texts in them.
-        batch_size: The most texts in a batch; otherwise what the embedder takes at its best pace.
+        batch_size: The most texts in a batch; otherwise the embedder's ``request_size``, and where
+            it has none, what it takes at its best pace.
 
     Raises:
         InvalidInputError: No limit is given, or one is below 1.
@@ -56,7 +62,9 @@ class RateLimitedEmbedder(Wrapper):
         super().__init__(embedder)
         if requests_per_minute is None and texts_per_minute is None:
             raise InvalidInputError("give requests_per_minute, texts_per_minute or both")
-        size = contract.slice_size(embedder) if batch_size is None else batch_size
+        size = batch_size
+        if size is None:
+            size = getattr(embedder, "request_size", contract.slice_size(embedder))
         self.slice_size = check_positive(size, "batch_size")
         self._requests = _Window(_limit(requests_per_minute, "requests_per_minute"))
         self._texts = _Window(_limit(texts_per_minute, "texts_per_minute"))

@@ -32,11 +32,13 @@ _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 def may_pass(error: BaseException) -> bool:
     """Tell whether an error may pass by itself.
 
-    It may if it is a ``ConnectionError`` or a ``TimeoutError``, or has the HTTP status, as
-    ``status_code`` or of its ``response``, of a timeout (408), of too many requests (425, 429) or
-    of a server in trouble (500, 502, 503, 504).
+    It may if it is a ``ConnectionError`` or a ``TimeoutError``; if it is an ``EmbeddingError`` that
+    says so; or if it has the HTTP status, as ``status_code`` or of its ``response``, of a timeout
+    (408), of too many requests (425, 429) or of a server in trouble (500, 502, 503, 504).
     """
     if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if isinstance(error, EmbeddingError) and error.may_pass:
         return True
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", getattr(response, "status_code", None))

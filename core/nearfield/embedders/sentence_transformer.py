@@ -235,10 +235,11 @@ class SentenceTransformerEmbedder:
             options = {"backend": "onnx", "model_kwargs": self._onnx_options()}
         try:
             model = SentenceTransformer(name, device=self._device, **options)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, AssertionError) as error:
+            # AssertionError: PyTorch's, for a device that it was not built for.
             raise EmbeddingError(
                 f"sentence-transformers could not load {name!r}: {error}; give a model's name, "
-                "reachable or already downloaded, or the folder of one"
+                "reachable or already downloaded, or the folder of one, and a device that is there"
             ) from error
         if self._backend == "onnx" and read_kind(model) is not EmbeddingKind.TEXT:
             raise InvalidInputError(
@@ -321,6 +322,10 @@ def _hub_name(model: Any) -> str:
 
 
 def _check_choices(model: object, dtype: object, backend: object, onnx_file: object) -> None:
+    if not isinstance(model, str | Path) and not hasattr(model, "encode_document"):
+        raise InvalidInputError(
+            f"model is a {type(model).__name__}, expected a name, a folder or a SentenceTransformer"
+        )
     if dtype is not None and dtype not in _DTYPES:
         raise InvalidInputError(f"dtype is {dtype!r}, expected None or one of {', '.join(_DTYPES)}")
     if backend not in _BACKENDS:

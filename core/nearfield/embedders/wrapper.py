@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from nearfield.embedders import contract
+from nearfield.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -19,21 +20,34 @@ if TYPE_CHECKING:
     Vectors: TypeAlias = NDArray[np.float32]
     """Of shape (n, dimension)."""
 
-__all__ = ["Wrapper"]
+__all__ = ["Wrapper", "check_embedder"]
+
+
+def check_embedder(given: object) -> Embedder:
+    """Return what embeds texts or images, or raise ``InvalidInputError``."""
+    # Not by isinstance, which reads `info` before Python 3.12, and some load a model for it.
+    able = hasattr(given, "embed_documents") or hasattr(given, "embed_images")
+    if able and not isinstance(given, type):
+        return cast("Embedder", given)
+    remedy = ", such as load('minilm')" if isinstance(given, str) else ""
+    raise InvalidInputError(f"got a {type(given).__name__}, expected an embedder{remedy}")
 
 
 class Wrapper:
     """An embedder around another; a subclass changes how it is called, or what it returns.
 
-    Counting tokens, the size of slices and embedding images and items are passed on where the
-    other has them.
+    Counting tokens, the sizes of slices and requests, and embedding images and items are passed on
+    where the other has them.
 
     Args:
         embedder: Does the work, and stays open.
+
+    Raises:
+        InvalidInputError: It is no embedder.
     """
 
     def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+        self._embedder = check_embedder(embedder)
         # Not methods: an embedder without an ability must not seem to have it.
         count_tokens: Callable[[str], int] | None = getattr(embedder, "count_tokens", None)
         if count_tokens is not None:
@@ -41,6 +55,9 @@ class Wrapper:
         slice_size: int | None = getattr(embedder, "slice_size", None)
         if slice_size is not None:
             self.slice_size = slice_size
+        request_size: int | None = getattr(embedder, "request_size", None)
+        if request_size is not None:
+            self.request_size = request_size
         if hasattr(embedder, "embed_images"):
             self.embed_images = self._embed_images
         if hasattr(embedder, "embed_items"):

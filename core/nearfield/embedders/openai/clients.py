@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecut
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nearfield.embedders.forks import begin_anew_after_fork
 from nearfield.embedders.openai.exchange import Pause
-from nearfield.embedders.openai.forks import begin_anew_after_fork
 from nearfield.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -228,6 +228,9 @@ class Clients:
                         return TimeoutError()
         except (OpenAIError, HTTPError) as error:
             return error
+        except RuntimeError:
+            self._check_open()  # closed by another thread meanwhile
+            raise
         return b"".join(parts)
 
     async def _apost(self, post: Post, client: AsyncOpenAI) -> Outcome:
@@ -239,6 +242,9 @@ class Clients:
                 return (await create(**self._target.request(post))).content
         except (OpenAIError, TimeoutError) as error:
             return error
+        except RuntimeError:
+            self._check_open()  # closed by another task or thread meanwhile
+            raise
 
 
 async def _closing(client: AsyncOpenAI) -> AsyncGenerator[None, None]:

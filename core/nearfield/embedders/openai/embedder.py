@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from nearfield.embedders.forks import begin_anew_after_fork
 from nearfield.embedders.openai import tokens
 from nearfield.embedders.openai.batches import pack
-from nearfield.embedders.openai.forks import begin_anew_after_fork
 from nearfield.embedders.openai.models import MAX_REQUEST_TOKENS
 from nearfield.embedders.openai.secret import Secret
 from nearfield.embedders.openai.settings import (
@@ -26,6 +26,7 @@ from nearfield.errors import (
     ClosedError,
     EmbeddingError,
     InvalidDocumentError,
+    InvalidInputError,
     MissingDependencyError,
 )
 from nearfield.validation import check_positive, check_seconds, check_text
@@ -130,7 +131,7 @@ class OpenAIEmbedder:
         )
         self._api_key = None if api_key is None else Secret.of(api_key, "api_key")
         self._concurrency = check_positive(concurrency, "concurrency")
-        self._max_retries = check_positive(max_retries, "max_retries") if max_retries else 0
+        self._max_retries = _check_retries(max_retries)
         self._timeout_s = check_seconds(timeout_s, "timeout_s")
         self._deadline_s = check_seconds(deadline_s, "deadline_s")
         self._dimension = self._settings.dimension
@@ -192,6 +193,11 @@ class OpenAIEmbedder:
     def slice_size(self) -> int:
         """Texts that keep all connections busy."""
         return self._settings.batch_size * self._concurrency
+
+    @property
+    def request_size(self) -> int:
+        """Texts in one request at most; fewer where they are long."""
+        return self._settings.batch_size
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts to be stored.
@@ -353,6 +359,12 @@ class OpenAIEmbedder:
                 "normalize=False takes it as it is"
             )
         np.divide(vectors, norms, out=vectors, casting="same_kind")
+
+
+def _check_retries(max_retries: object) -> int:
+    if isinstance(max_retries, int) and not isinstance(max_retries, bool) and max_retries >= 0:
+        return max_retries
+    raise InvalidInputError(f"max_retries is {max_retries!r}, expected 0 or more")
 
 
 def _check_package() -> None:

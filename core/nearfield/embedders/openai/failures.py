@@ -123,7 +123,9 @@ def describe(error: Exception, key: Secret | None) -> str:
 def to_error(error: Exception, *, model: str, server: str, key: Secret | None) -> EmbeddingError:
     """Make the error that a user sees: what happened, and what to do."""
     remedy = _remedy(error, model, key)
-    return EmbeddingError(f"{server} did not embed: {describe(error, key)}; {remedy}")
+    # Not chained to the client's error, in which the key may be.
+    message = f"{server} did not embed: {describe(error, key)}; {remedy}"
+    return EmbeddingError(message, may_pass=is_transient(error))
 
 
 def _remedy(error: Exception, model: str, key: Secret | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 
-from nearfield.embedders.openai.forks import begin_anew_after_fork
+from nearfield.embedders.forks import begin_anew_after_fork
 
 __all__ = ["Usage", "UsageCounter"]
 
