@@ -29,6 +29,7 @@ __all__ = [
     "check_milliseconds",
     "check_positive",
     "check_seconds",
+    "check_seed",
     "check_share",
     "check_text",
     "check_timestamp",
@@ -271,6 +272,13 @@ def check_positive(value: object, name: str) -> int:
         raise InvalidInputError(f"{name} must be an int, got {type(value).__name__}")
     if value < 1:
         raise InvalidInputError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def check_seed(value: object) -> int:
+    """Return what random numbers are drawn by, or raise ``InvalidInputError``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise InvalidInputError(f"seed is {value!r}, expected an int of at least 0")
     return int(value)
 
 

@@ -203,6 +203,9 @@ def test_what_was_left_out_is_told(invoke, built, files, tmp_path):
         (["--id-field", "absent"], 2, "has the metadata field 'absent'"),
         (["--rerank", "unheard-of"], 2, "'cross-encoder:NAME'"),
         (["--candidates", "5"], 2, "candidates is for"),
+        (["--mode", "vector", "--against", "vector"], 2, "name another one"),
+        (["--against", "default"], 2, "name another one"),
+        (["--per-query", "absent/measured.tsv"], 2, "there is no folder absent"),
         (["--where", "{year: 2020}"], 2, "is not JSON"),
     ],
 )

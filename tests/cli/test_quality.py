@@ -93,19 +93,13 @@ def test_a_filter_chooses_what_is_measured(invoke, topics):
     assert json.loads(ran.stdout)["rows"] == ROWS // 2 - 1
     nothing = invoke("quality", topics, "--where", '{"year": 1066}')
     assert nothing.exit_code == 2
-    assert "no documents to measure that match" in nothing.stderr
+    assert "holds no documents that match" in nothing.stderr
 
 
 def test_a_field_that_is_not_text_is_a_label_too(invoke, topics):
     report = json.loads(invoke("quality", topics, "--field", "year", "--json").stdout)
     assert report["label_coherence"]["labels"] == 4
     assert report["label_coherence"]["labelled"] == pytest.approx(239 / 240)
-
-
-def test_a_field_that_no_document_has_is_said_not_to_be_measured(invoke, topics):
-    ran = invoke("quality", topics, "--field", "absent")
-    assert ran.exit_code == 0
-    assert "not measured: label coherence" in ran.stderr
 
 
 def test_a_file_of_vectors_is_measured(invoke, sound_vectors, tmp_path):
@@ -193,6 +187,8 @@ def test_what_does_not_go_together_is_refused(invoke, topics, sound_vectors, tmp
     broken.write_bytes(b"not numpy")
     queries = tmp_path / "queries.txt"
     queries.write_text("why?\n", encoding="utf-8")
+    latin = tmp_path / "latin.txt"
+    latin.write_text("café\n", encoding="latin-1")
     for arguments, said in (
         ([path, "--field", "topic"], "need a collection"),
         ([path, "--against", "later"], "PATH/COLLECTION"),
@@ -202,6 +198,10 @@ def test_what_does_not_go_together_is_refused(invoke, topics, sound_vectors, tmp
         ([flat], "(n, dimension)"),
         ([pickled], "not a .npy file of numbers"),
         ([broken], "not a .npy file of numbers"),
+        ([topics, "--against", latin], "is not UTF-8"),
+        ([topics, "--field", "absent"], "has the metadata field 'absent'"),
+        ([topics, "--html", tmp_path / "absent" / "page.html"], "there is no folder"),
+        ([topics, "--html", tmp_path], "--html"),
         ([topics, "--near", "2"], "near"),
         ([topics, "--sample", "1"], "--sample"),
     ):
@@ -228,4 +228,4 @@ def test_an_empty_collection_has_nothing_to_measure(invoke, tmp_path):
         pass
     ran = invoke("quality", tmp_path / "empty")
     assert ran.exit_code == 2
-    assert "no documents to measure" in ran.stderr
+    assert "holds no documents" in ran.stderr

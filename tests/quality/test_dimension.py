@@ -133,6 +133,11 @@ def test_the_mean_cosine_is_that_of_all_pairs():
     assert isotropy(Space(rows)).mean_cosine == pytest.approx(pairs.mean(), abs=1e-5)
 
 
+def test_one_neighbour_is_too_few_for_the_ratio_of_two():
+    with pytest.raises(NotMeasurableError, match="neighbours is 1; give at least 2"):
+        intrinsic_dimension(Space(gaussian(100, 4), neighbours=1))
+
+
 def test_a_lattice_has_no_dimension_by_two_neighbours():
     grid = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0)), axis=-1).reshape(-1, 2)
     with pytest.raises(NotMeasurableError, match="equally far"):

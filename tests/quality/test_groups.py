@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tests.quality.spaces import gaussian, planted
 
@@ -62,7 +63,7 @@ def test_more_clusters_than_rows_can_fill_are_refused(k):
 
 
 def test_one_distribution_is_not_said_to_differ_more_often_than_agreed():
-    alarms = 0
+    alarms, aucs = 0, []
     for seed in range(20):
         both = gaussian(300, 16, seed=100 + seed)
         found = drift(Space(both[:150]), Space(both[150:]), alpha=0.05)
@@ -70,7 +71,10 @@ def test_one_distribution_is_not_said_to_differ_more_often_than_agreed():
         assert abs(found.auc - 0.5) < 5 * found.auc_std
         assert found.energy < 0.02
         assert found.far_share < 0.08
+        assert found.unrelated_share < 0.02
+        aucs.append(found.auc)
     assert alarms <= 4  # 1 is expected; 5 or more have a probability of .003
+    assert abs(np.mean(aucs) - 0.5) < 3 * np.std(aucs) / np.sqrt(20)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -104,9 +108,46 @@ def test_rows_that_nothing_here_is_near_to_are_named():
     assert found.far_share < 0.1
 
 
+def test_what_is_far_does_not_depend_on_copies():
+    vectors = gaussian(600, 16)
+    once = drift(Space(vectors[:400]), Space(vectors[400:]))
+    copies = vectors[:400] + 1e-3 * gaussian(400, 16, seed=1)
+    twice = drift(Space(np.vstack([vectors[:400], copies])), Space(vectors[400:]))
+    assert once.far_share == pytest.approx(0.01, abs=0.03)
+    assert twice.far_share == pytest.approx(once.far_share, abs=0.01)
+
+
+def test_far_is_far_from_every_row_and_not_from_those_of_the_sample():
+    vectors = gaussian(3_000, 32)
+    found = drift(Space(vectors, sample=100), Space(vectors[-500:] + 1e-4))
+    assert found.far_share == found.unrelated_share == 0
+    assert found.looked_up == 500
+    assert found.compared == (100, 500)
+
+
+def test_a_new_topic_is_far_and_another_language_unrelated():
+    centres = gaussian(41, 32, seed=2)
+    noise = 0.4 * gaussian(440, 32)
+    language = 5 * np.eye(32)[0]  # what all rows here share
+    here = centres[np.arange(400) % 40] + noise[:400] + language
+    topic = centres[40] + noise[400:] + language
+    foreign = centres[40] + noise[400:] - language
+    assert drift(Space(here), Space(topic)).far_share > 0.5
+    assert drift(Space(here), Space(topic)).unrelated_share < 0.1
+    assert drift(Space(here), Space(foreign)).unrelated_share == 1
+
+
+def test_the_energy_is_what_it_says():
+    one, other = gaussian(60, 4), gaussian(50, 4, seed=1) + 0.5
+    found = drift(Space(one, metric="euclidean"), Space(other, metric="euclidean"))
+    across, within, there = cdist(one, other), cdist(one, one), cdist(other, other)
+    energy = 2 * across.mean() - within.mean() - there.mean()
+    assert found.energy == pytest.approx(energy / (2 * across.mean()), rel=1e-4)
+
+
 def test_sets_that_cannot_be_compared_are_refused():
     space = Space(gaussian(20, 4))
-    with pytest.raises(DimensionMismatchError):
+    with pytest.raises(DimensionMismatchError, match="the reference rows have dimension 4"):
         drift(space, Space(gaussian(20, 5)))
     with pytest.raises(InvalidInputError, match="metric"):
         drift(space, Space(gaussian(20, 4), metric="euclidean"))

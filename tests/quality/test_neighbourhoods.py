@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist
 from tests.quality.spaces import gaussian, planted
 
 from nearfield.errors import InvalidInputError
+from nearfield.vectors import find_outliers
 from nearfield.vectors.quality import (
     NotMeasurableError,
     Space,
@@ -212,6 +213,19 @@ def test_planted_outliers_are_found_and_named():
     assert {one.row for one in found.listed[:3]} == set(places)
     assert found.count <= 5
     assert found.listed[0].score > found.threshold
+
+
+def test_outliers_are_those_of_the_vector_operation():
+    vectors = gaussian(400, 8)
+    vectors[:20] *= np.linspace(1.5, 4, 20, dtype=np.float32)[:, np.newaxis]
+    space = Space(vectors, metric="euclidean")
+    expected = find_outliers(space.sample)
+    found = outliers(space)
+    assert [one.row for one in found.listed] == space.sample_rows[expected.rows[:20]].tolist()
+    assert found.count == len(expected.rows) > 5
+    np.testing.assert_allclose(space.isolation_scores, expected.scores, atol=1e-3)
+    score = float(space.isolation_scores[expected.rows[3]])
+    assert outliers(space, threshold=score).count == 3  # above it, not from it
 
 
 @pytest.mark.parametrize("dimension", [8, 64, 300])

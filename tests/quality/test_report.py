@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said_in_words_with_ids(faulty_report):
     assert "have a near-duplicate" in warnings
     assert "doc 101" in notes + warnings
     assert "doc 100" in notes + warnings
-    assert "farther from all documents" in warnings
+    assert "as far from all documents as random ones" in warnings
     assert "query " in warnings
     levels = [finding.level for finding in faulty_report.findings]
     assert levels == sorted(levels, key=list(Level).index)

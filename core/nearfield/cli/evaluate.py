@@ -16,6 +16,7 @@ from nearfield.cli.options import (
     JsonOption,
     RerankOption,
     WhereOption,
+    check_can_be_written,
     parse_where,
 )
 from nearfield.cli.output import note, print_json, print_line, print_table
@@ -107,7 +108,10 @@ def evaluate(
 
     if per_query is not None and per_query.resolve() in {queries.resolve(), qrels.resolve()}:
         raise InvalidInputError(f"--per-query would write over {str(per_query)!r}")
+    check_can_be_written(per_query, "--per-query")
     asked = list(modes or _MODES)
+    if against == collection or [against] == asked:
+        raise InvalidInputError(f"--against {against!r} is what is measured; name another one")
     if against in _MODES:
         asked = list(dict.fromkeys([*asked, SearchMode(against)]))
     elif against is not None:  # that it is not there is found out now, not after half of the work

@@ -13,6 +13,7 @@ from nearfield.cli.options import (
     DatabaseOption,
     JsonOption,
     WhereOption,
+    check_can_be_written,
     parse_where,
 )
 from nearfield.cli.output import note, print_json, print_line, print_table, working
@@ -79,7 +80,12 @@ def quality(
     seed: Annotated[int, typer.Option(min=0, help="What samples are drawn by.")] = 0,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page with plots as well.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Write a page with plots as well.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,6 +97,7 @@ def quality(
     from nearfield.vectors.quality.packages import require_packages
 
     require_packages("nearfield quality", page=html is not None)
+    check_can_be_written(html, "--html")
     place = _Place(path or database, collection)
     with working("reading vectors"):
         read = _read(place, where=where, field=field, metric=metric, seed=seed)
@@ -229,7 +236,10 @@ def _read_queries(path: Path, place: _Place, metric: Metric) -> _Read:
             f"--against {path}: texts are embedded by a collection's model, and a .npy file has "
             "none; embed them and give a .npy file"
         )
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path} is not UTF-8: {error.reason}") from None
     texts = [line for line in lines if line]
     if not texts:
         raise InvalidInputError(f"{path} holds no query; expected one a line")

@@ -10,6 +10,7 @@ import numpy as np
 from nearfield.errors import InvalidInputError
 from nearfield.evaluation.report import Estimate
 from nearfield.evaluation.resampling import bootstrap_intervals, randomisation_p_value
+from nearfield.validation import check_seed
 
 if TYPE_CHECKING:
     from nearfield.evaluation.report import ModeResult
@@ -65,8 +66,9 @@ def compare(
         seed: What the resampling follows from.
 
     Raises:
-        InvalidInputError: The results are of other queries, or have no such measure.
+        InvalidInputError: The results are of other queries, or have no such measure; or a bad seed.
     """
+    checked_seed = check_seed(seed)
     for result in (one, other):
         if measure not in result.measures:
             raise InvalidInputError(
@@ -83,13 +85,13 @@ def compare(
             for query, values in one.per_query.items()
         ]
     )
-    low, high = bootstrap_intervals(differences[:, np.newaxis], seed)
+    low, high = bootstrap_intervals(differences[:, np.newaxis], checked_seed)
     wins = int(np.count_nonzero(differences > _ALIKE))
     losses = int(np.count_nonzero(differences < -_ALIKE))
     return Comparison(
         measure=measure,
         difference=Estimate(float(differences.mean()), float(low[0]), float(high[0])),
-        p_value=randomisation_p_value(differences, seed),
+        p_value=randomisation_p_value(differences, checked_seed),
         wins=wins,
         losses=losses,
         ties=len(differences) - wins - losses,

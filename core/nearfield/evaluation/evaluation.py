@@ -16,7 +16,7 @@ from nearfield.evaluation.measures import is_answerable, measure
 from nearfield.evaluation.report import EvaluationReport, ModeResult
 from nearfield.queries import SearchOptions
 from nearfield.rerankers.contract import rerank as rerank_texts
-from nearfield.validation import check_positive
+from nearfield.validation import check_positive, check_seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ def evaluate(
         EmbedderRequiredError: The queries have to be embedded and no embedder is at hand.
         RerankingError: The reranker failed.
     """
-    ks = _read_depths(k)
+    ks, checked_seed = _read_depths(k), check_seed(seed)
     options = {"where": where, "alpha": alpha, "rerank": rerank}
     checked = [
         SearchOptions.checked(k=max(ks), mode=mode, candidates=candidates, **options)
@@ -136,7 +136,7 @@ def evaluate(
             setting=_Setting(
                 ks, id_field, None if rerank is None else checked[0].candidates, options
             ),
-            seed=seed,
+            seed=checked_seed,
             on_progress=on_progress,
         ),
     )

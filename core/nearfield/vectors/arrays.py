@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfield.errors import DimensionMismatchError, InvalidInputError, InvalidVectorError
+from nearfield.errors import DimensionMismatchError, InvalidVectorError
 
 __all__ = [
     "Array",
@@ -26,7 +26,6 @@ __all__ = [
     "compute",
     "compute_type",
     "fit",
-    "generator",
 ]
 
 Array: TypeAlias = NDArray[np.floating[Any]]
@@ -187,10 +186,3 @@ def fit(result: Array, dtype: np.dtype[Any]) -> Array:
             f"a result is too large for {dtype}; {remedy}scale the vectors down"
         )
     return narrow
-
-
-def generator(seed: int) -> np.random.Generator:
-    """Return a source of random numbers, or raise ``InvalidInputError`` for a bad seed."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInputError(f"seed is {seed!r}, expected an int of at least 0")
-    return np.random.default_rng(int(seed))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearfield.errors import InvalidInputError
+from nearfield.validation import check_member
 from nearfield.vectors.arrays import Array, as_rows, blocks, compute_type
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ def normalize(vectors: object, *, norm: Norm | str = Norm.L2) -> Array:
         InvalidVectorError: Not finite, or not a matrix of real numbers.
         InvalidInputError: Another norm.
     """
-    try:
-        kind = Norm(norm)
-    except ValueError:
-        known = ", ".join(repr(str(known)) for known in Norm)
-        raise InvalidInputError(f"norm is {norm!r}, expected one of {known}") from None
+    kind = check_member(norm, Norm, "norm")
     rows = as_rows(vectors)
     dtype = compute_type(rows)
     result = np.empty(rows.values.shape, dtype)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.errors import InvalidInputError
-from nearfield.validation import check_positive
+from nearfield.validation import check_member, check_positive, check_seed
 from nearfield.vectors.arrays import (
     Array,
     Rows,
@@ -28,16 +28,18 @@ from nearfield.vectors.arrays import (
     blocks,
     compute,
     compute_type,
-    generator,
 )
 from nearfield.vectors.centroids import mean
-from nearfield.vectors.kernels import nearest, squared_distances_by_id
+from nearfield.vectors.kernels import nearest, squared_distances_by_id, without_own
 from nearfield.vectors.normalization import lengths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OutlierRule", "Outliers", "find_outliers"]
+__all__ = ["OUTLIER_SCORE", "OutlierRule", "Outliers", "find_outliers", "robust_z_scores"]
+
+OUTLIER_SCORE = 3.5
+"""The robust z-score above which a vector is an outlier."""
 
 _BLOCK_ROWS = 512
 _SEARCHED_ROWS = 4096
@@ -80,7 +82,7 @@ def find_outliers(
     vectors: object,
     *,
     rule: OutlierRule | str = OutlierRule.NEIGHBOURS,
-    threshold: float = 3.5,
+    threshold: float = OUTLIER_SCORE,
     neighbours: int = 10,
     sample: int | None = 10_000,
     seed: int = 0,
@@ -104,15 +106,11 @@ def find_outliers(
         InvalidVectorError: Not finite, or not a matrix of real numbers.
         InvalidInputError: An option that cannot be used.
     """
-    try:
-        kind = OutlierRule(rule)
-    except ValueError:
-        known = ", ".join(repr(str(known)) for known in OutlierRule)
-        raise InvalidInputError(f"rule is {rule!r}, expected one of {known}") from None
+    kind = check_member(rule, OutlierRule, "rule")
     count = check_positive(neighbours, "neighbours")
     drawn = None if sample is None else check_positive(sample, "sample")
     limit = _check_threshold(threshold)
-    random = generator(seed)
+    random = np.random.default_rng(check_seed(seed))
     rows = as_rows(vectors)
     if not len(rows):
         return Outliers(np.empty(0, np.int64), np.empty(0), np.empty(0), limit, kind)
@@ -121,7 +119,7 @@ def find_outliers(
     if kind is OutlierRule.NEIGHBOURS:
         references = _references(len(rows), drawn, random)
         distances = _distances_to_neighbours(rows, center, distances.max(), references, count)
-    scores = _robust_z_scores(distances)
+    scores = robust_z_scores(distances)
     found = np.flatnonzero(scores > limit)
     ranked = found[np.argsort(-scores[found], kind="stable")]
     return Outliers(ranked, scores, distances, limit, kind)
@@ -176,26 +174,22 @@ def _distances_to_neighbours(
         searched[part] = scaled(rows.values[references[part]])
     for part in blocks(len(rows), _SEARCHED_ROWS):
         block = scaled(rows.values[part])
-        found = nearest(block, searched, count + 1)
-        others = _without_self(found, references, np.arange(part.start, part.stop))
+        _, found = nearest(block, searched, count + 1)
+        others = without_own(found, _places(np.arange(part.start, part.stop), references))
         squared = squared_distances_by_id(block, searched, others)
         distances[part] = radius * np.sqrt(squared).mean(axis=1, dtype=np.float64)
     return distances
 
 
-def _without_self(
-    found: NDArray[np.int64], references: NDArray[np.int64], own: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Drop one column: each row's own place, or the farthest where that is not there."""
-    places = np.searchsorted(references, own)
-    itself = found == places[:, np.newaxis]
-    itself &= (references[np.minimum(places, len(references) - 1)] == own)[:, np.newaxis]
-    itself[~itself.any(axis=1), -1] = True
-    rest: NDArray[np.int64] = found[~itself].reshape(len(found), -1)
-    return rest
+def _places(rows: NDArray[np.int64], references: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where in the references each row is, −1 where it is not."""
+    places = np.searchsorted(references, rows)
+    is_there = references[np.minimum(places, len(references) - 1)] == rows
+    return np.where(is_there, places, -1)
 
 
-def _robust_z_scores(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def robust_z_scores(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 0.6745 · (distance − median) / MAD, as the module says."""
     deviations = distances - np.median(distances)
     magnitudes = np.abs(deviations)
     scale = np.median(magnitudes) / _MAD_TO_DEVIATION

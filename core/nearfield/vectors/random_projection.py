@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from nearfield.errors import InvalidInputError
-from nearfield.validation import check_positive
-from nearfield.vectors.arrays import Array, as_rows, generator
+from nearfield.validation import check_positive, check_seed
+from nearfield.vectors.arrays import Array, as_rows
 from nearfield.vectors.projection import project
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["RandomProjection", "johnson_lindenstrauss_dimension"]
@@ -45,10 +46,11 @@ class RandomProjection:
             InvalidInputError: One of them cannot be used.
         """
         shape = check_positive(dimension, "dimension"), check_positive(components, "components")
-        matrix = generator(seed).standard_normal(shape)
+        checked = check_seed(seed)
+        matrix = np.random.default_rng(checked).standard_normal(shape)
         matrix /= math.sqrt(components)
         matrix.setflags(write=False)
-        return cls(matrix, int(seed))
+        return cls(matrix, checked)
 
     @property
     def dimension(self) -> int:

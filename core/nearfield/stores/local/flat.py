@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nearfield.documents import Metric
+from nearfield.faiss_library import faiss_library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -193,7 +193,7 @@ def _products_by_row(
     vectors: FloatArray, queries: FloatArray, rows: IntArray, metric: Metric
 ) -> FloatArray:
     """Compare each query with rows of its own: inner products, or squared distances."""
-    faiss = _faiss()
+    faiss = faiss_library()
     kernel = (
         faiss.fvec_L2sqr_by_idx if metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_by_idx
     )
@@ -214,7 +214,7 @@ def _kernel(
     vectors: FloatArray, query: FloatArray, metric: Metric, positions: IntArray | None
 ) -> FloatArray:
     """Compute inner products, or squared distances for euclidean, on this thread alone."""
-    faiss = _faiss()
+    faiss = faiss_library()
 
     count = len(vectors) if positions is None else len(positions)
     dimension = vectors.shape[1]
@@ -228,14 +228,6 @@ def _kernel(
         vectors, query[np.newaxis], positions[np.newaxis], metric
     )[0]
     return products
-
-
-@cache
-def _faiss() -> Any:
-    """Import faiss at the first search: it is heavy, and its kernels carry no types."""
-    import faiss
-
-    return faiss
 
 
 def _norm(vector: FloatArray) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.documents import Metric
+from nearfield.faiss_library import faiss_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ class CodeIndex:
             code_dims: Dimensions to a code; fewer are more exact and larger.
             checkpoint: Called between steps; may raise to give up.
         """
-        faiss = _faiss()
+        faiss = faiss_library()
         codes = -(-dimension // code_dims)
         index = faiss.index_factory(
             codes * code_dims, f"IVF{lists},PQ{codes}x4fs", _measure(metric)
@@ -139,14 +140,14 @@ class CodeIndex:
         if bits is None:
             parameters = _list_parameters(probes)
         else:
-            faiss = _faiss()
+            faiss = faiss_library()
             selector = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
             parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
         return _search(self._index, self._padded(queries), count, parameters)
 
     def _encode_centroids(self) -> None:
         """Find the nearest lists by codes too, and compare only the best of them exactly."""
-        faiss = _faiss()
+        faiss = faiss_library()
         dimension = self._index.d
         centroids = self._index.quantizer.reconstruct_n(0, self.lists)
         codes = faiss.IndexPQFastScan(
@@ -208,7 +209,7 @@ class GraphIndex:
             metric: How they are compared.
             checkpoint: Called between steps; may raise to give up.
         """
-        faiss = _faiss()
+        faiss = faiss_library()
         index = faiss.IndexHNSWSQ(
             dimension, faiss.ScalarQuantizer.QT_8bit, _LINKS, _measure(metric)
         )
@@ -240,7 +241,7 @@ class GraphIndex:
         if bits is None:
             parameters = _graph_parameters(depth)
         else:
-            faiss = _faiss()
+            faiss = faiss_library()
             selector = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
             parameters = faiss.SearchParametersHNSW(efSearch=depth, sel=selector)
         asked = np.ascontiguousarray(queries, np.float32)
@@ -258,48 +259,40 @@ class one_thread:  # noqa: N801 - reads as a statement
     __slots__ = ("_threads",)
 
     def __enter__(self) -> None:
-        faiss = _faiss()
+        faiss = faiss_library()
         self._threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
 
     def __exit__(self, *exception: object) -> None:
-        _faiss().omp_set_num_threads(self._threads)
-
-
-@cache
-def _faiss() -> Any:
-    """Import faiss at first use: it is heavy, and carries no types."""
-    import faiss
-
-    return faiss
+        faiss_library().omp_set_num_threads(self._threads)
 
 
 def _write(index: Any, path: Path) -> None:
     """Write an index by Python's own file: FAISS does not tell when the last of it fails."""
-    faiss = _faiss()
+    faiss = faiss_library()
     with path.open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 @cache
 def _list_parameters(probes: int) -> Any:
-    return _faiss().SearchParametersIVF(nprobe=probes)
+    return faiss_library().SearchParametersIVF(nprobe=probes)
 
 
 @cache
 def _graph_parameters(depth: int) -> Any:
-    return _faiss().SearchParametersHNSW(efSearch=depth)
+    return faiss_library().SearchParametersHNSW(efSearch=depth)
 
 
 def worker_threads() -> int:
     """Return how many threads a batch of queries may use: OpenMP's number."""
-    threads: int = _faiss().omp_get_max_threads()
+    threads: int = faiss_library().omp_get_max_threads()
     return threads
 
 
 def _search(index: Any, queries: FloatArray, count: int, parameters: Any) -> IntArray:
     # Past the wrapper, which checks and converts what has been checked and is of the right type.
-    faiss = _faiss()
+    faiss = faiss_library()
     rows = len(queries)
     scores = np.empty((rows, count), np.float32)
     found = np.empty((rows, count), np.int64)
@@ -310,12 +303,12 @@ def _search(index: Any, queries: FloatArray, count: int, parameters: Any) -> Int
 
 
 def _map(path: Path) -> Any:
-    faiss = _faiss()
+    faiss = faiss_library()
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def _measure(metric: Metric) -> int:
-    faiss = _faiss()
+    faiss = faiss_library()
     measure: int = faiss.METRIC_L2 if metric is Metric.EUCLIDEAN else faiss.METRIC_INNER_PRODUCT
     return measure
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearfield.vectors.quality.outliers import OUTLIER_SCORE
+from nearfield.vectors.outliers import OUTLIER_SCORE
 from nearfield.vectors.quality.pairs import distance_table
 from nearfield.vectors.quality.space import NotMeasurableError
 
@@ -137,7 +137,7 @@ def _silhouettes(
 
 def _typical(space: Space) -> NDArray[np.int64]:
     """Return the places in the sample of the rows that are no outliers."""
-    return np.flatnonzero(space.isolation.scores < OUTLIER_SCORE)
+    return np.flatnonzero(space.isolation_scores <= OUTLIER_SCORE)
 
 
 def _describe(space: Space, best: _Fit, tried: list[tuple[int, float]]) -> Clusters:

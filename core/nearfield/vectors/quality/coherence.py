@@ -95,7 +95,8 @@ class LabelCoherence:
     Attributes:
         agreement: The share of labelled neighbours that have their row's label, in [0, 1].
         agreement_std: Its standard error.
-        chance: The agreement of random rows, Σ p² over the labels' shares p.
+        chance: The agreement of two random rows, Σ c(c − 1) / (T(T − 1)) over the labels' counts c,
+            T all labelled rows.
         adjusted: (agreement − chance) / (1 − chance): 0 as good as chance, 1 always.
         within: The mean distance of two rows of one label; None where no label has two.
         between: The mean distance of two rows of different labels.

@@ -311,12 +311,20 @@ def _drift(found: Drift, context: Context) -> Iterator[Finding]:
             f"The other set differs ({p_value}); a classifier tells the two apart with an AUC of "
             f"{found.auc:.2f}.",
         )
-    if found.far_share > 0.05:  # noqa: PLR2004
+    farthest = _listed(found.far_rows, context.against_ids)
+    if found.unrelated_share > 0.05:  # noqa: PLR2004
         yield _finding(
             Level.WARNING,
+            "drift.unrelated_share",
+            f"{_percent(found.unrelated_share)} of the other set are as far from all "
+            f"{context.noun} as random ones are from each other: {farthest}.",
+        )
+    elif found.far_share > 0.05:  # noqa: PLR2004
+        yield _finding(
+            Level.NOTE,
             "drift.far_share",
             f"{_percent(found.far_share)} of the other set are farther from all {context.noun} "
-            f"than 99 % of these are: {_listed(found.far_rows, context.against_ids)}.",
+            f"than 99 % of these are from their nearest: {farthest}.",
         )
 
 

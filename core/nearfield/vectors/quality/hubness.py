@@ -41,7 +41,8 @@ class Hubness:
     It grows with the number of rows: compare figures of samples of one size.
 
     Attributes:
-        skewness: The skewness of N_k; 0 for an even distribution, about 1 for independent draws.
+        skewness: The skewness of N_k; 0 for an even distribution, 1/√k where neighbours are drawn
+            at random (N_k is Poisson then): 0.32 for the ten that are looked at as a rule.
         skewness_std: Its standard error, by bootstrap over the rows.
         anti_hubs: The share of rows that are among the k nearest of none: no such search finds
             them.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["IntrinsicDimension", "intrinsic_dimension"]
 
 _FEWEST_ROWS = 20
+_FEWEST_NEIGHBOURS = 2
 _CENSORED = 0.1
 """The share of the largest ratios that only count as large: they come from outliers."""
 _SMALLEST_SHARE, _LARGEST_SHARE = 1e-4, 1e-2
@@ -53,20 +54,27 @@ def intrinsic_dimension(space: Space) -> IntrinsicDimension:
     """Estimate the intrinsic dimension, TwoNN and the correlation dimension.
 
     TwoNN: with μ = r₂ / r₁, the ratio of the distances to the second and the first neighbour, ln μ
-    is exponential with rate d. The estimate is the maximum likelihood with the largest tenth of the
-    m ratios censored, d = (c − 1) / (Σ_{i≤c} ln μᵢ + (m − c) ln μ_c), c = 0.9 m; its standard error
-    is d / √(c − 2). Rows that are equal count once. (Facco, d'Errico, Rodriguez and Laio, 2017,
-    Scientific Reports 7:12140.)
+    is exponential with rate d (Facco, d'Errico, Rodriguez and Laio, 2017, Scientific Reports
+    7:12140). They fit a line to −ln(1 − F(μ)) against ln μ without the largest tenth; this is a
+    variant, the maximum likelihood with the largest tenth of the m ratios censored,
+    d = (c − 1) / (Σ_{i≤c} ln μᵢ + (m − c) ln μ_c), c = 0.9 m, whose standard error d / √(c − 2) is
+    known. Rows that are equal count once.
 
     Correlation dimension: the slope of ln C(r) against ln r, by least squares at 20 values of C
     from 10⁻⁴ to 10⁻² of the pairs; C(r) is the share of pairs nearer than r. (Grassberger and
     Procaccia, 1983, Physica D 9:189.)
 
     Raises:
-        NotMeasurableError: Fewer than 20 different rows, or all neighbours equally far.
+        NotMeasurableError: Fewer than 20 different rows, one neighbour looked at of each, or all
+            neighbours equally far.
     """
     space.require(_FEWEST_ROWS, "intrinsic dimension")
     space.require_spread("intrinsic dimension")
+    if space.k < _FEWEST_NEIGHBOURS:
+        raise NotMeasurableError(
+            f"intrinsic dimension: needs the two nearest of each row, but neighbours is {space.k}; "
+            f"give at least {_FEWEST_NEIGHBOURS}"
+        )
     logarithms = _log_ratios(space)
     if len(logarithms) < _FEWEST_ROWS:
         raise NotMeasurableError(

@@ -76,7 +76,7 @@ MEANINGS: dict[str, Meaning] = {
         "Hubness",
         "How unevenly rows occur among the nearest neighbours of others: the skewness of their "
         "counts.",
-        "0 is even, 1 to 2 is usual, above 2.5 is strong. Grows with the number of rows.",
+        "0 is even, .3 is chance, 1 to 2 is usual, above 2.5 is strong. Grows with the rows.",
         "Hubs show up for unrelated queries. Read the largest: very short or generic texts are "
         "better deleted or merged; subtracting the mean row helps too.",
     ),
@@ -137,15 +137,24 @@ MEANINGS: dict[str, Meaning] = {
     ),
     "drift.energy": Meaning(
         "Drift: energy distance",
-        "How far apart the two distributions are, of the distance between them.",
+        "How far apart the two distributions are, as a share of twice the mean distance between "
+        "their rows.",
         "0 to 1; its p-value says whether more than chance.",
         "As for the AUC.",
     ),
     "drift.far_share": Meaning(
         "Drift: far rows",
         "The share of the other set's rows that are farther from everything here than 99 % of the "
-        "rows here are.",
-        "0 to 1; .01 without drift.",
+        "rows here are from their nearest.",
+        "0 to 1; .01 without drift, up to .1 and more for questions that are answered.",
+        "Far documents bring something new. Questions are often far only because they are short: "
+        "go by the share of unrelated rows.",
+    ),
+    "drift.unrelated_share": Meaning(
+        "Drift: unrelated rows",
+        "The share of the other set's rows that are no nearer to anything here than the nearest "
+        "tenth of random pairs are to each other.",
+        "0 to 1; below .03 where questions are answered.",
         "Read the farthest: questions that no document answers. Add documents, or answer that "
         "nothing was found.",
     ),

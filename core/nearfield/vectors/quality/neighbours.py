@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from nearfield.vectors import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,8 +64,8 @@ def nearest(
     # ‖a‖² + ‖b‖² − 2ab, which loses all digits where rows are long and near each other.
     centre = queries.mean(axis=0, dtype=np.float64).astype(np.float32)
     shifted = ((positions, rows - centre) for positions, rows in blocks)
-    found = _candidates(queries - centre, shifted, k + 1, inner_product=False)
-    kept = _without_own(found, own)[:, :k]
+    found = _candidates(queries - centre, shifted, k + 1)
+    kept = kernels.without_own(found, own)[:, :k]
     distances = np.empty(kept.shape)
     for start in range(0, len(queries), _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
@@ -79,37 +81,23 @@ def nearest(
 def largest_products(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Find the k rows with the largest inner product with each row, itself left out."""
     everything = np.arange(len(rows))
-    found = _candidates(rows, [(everything, rows)], k + 1, inner_product=True)
-    return _without_own(found, everything)[:, :k]
+    _, found = kernels.largest_products(rows, rows, min(k + 1, len(rows)))
+    return kernels.without_own(found, everything)
 
 
 def _candidates(
     queries: NDArray[np.float32],
     blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]],
     count: int,
-    *,
-    inner_product: bool,
 ) -> NDArray[np.int64]:
-    """Return the positions of the best rows of all blocks, shape (m, at most count)."""
-    import faiss
-
-    kernel: Any = faiss.METRIC_INNER_PRODUCT if inner_product else faiss.METRIC_L2
-    queries = np.ascontiguousarray(queries)
+    """Return the positions of the nearest rows of all blocks, shape (m, at most count)."""
     found = np.empty((len(queries), 0), dtype=np.int64)
     costs = np.empty((len(queries), 0), dtype=np.float32)
     for positions, block in blocks:
-        scores, places = faiss.knn(queries, block, min(count, len(block)), metric=kernel)
-        costs = np.hstack([costs, -scores if inner_product else scores])
+        squared, places = kernels.nearest(queries, block, min(count, len(block)))
+        costs = np.hstack([costs, squared])
         found = np.hstack([found, positions[places]])
         best = np.argsort(costs, axis=1, kind="stable")[:, :count]
         costs = np.take_along_axis(costs, best, axis=1)
         found = np.take_along_axis(found, best, axis=1)
     return found
-
-
-def _without_own(found: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Take each row's own position out; the last instead, where many equals pushed it out."""
-    out = found == own[:, np.newaxis]
-    out[~out.any(axis=1), -1] = True
-    others: NDArray[np.int64] = found[~out].reshape(len(found), -1)
-    return others

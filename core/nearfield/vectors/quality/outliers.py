@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nearfield.vectors.outliers import OUTLIER_SCORE
+
 if TYPE_CHECKING:
     from nearfield.vectors.quality.space import Space
 
-__all__ = ["OUTLIER_SCORE", "Outlier", "OutlierStatistics", "outliers"]
+__all__ = ["Outlier", "OutlierStatistics", "outliers"]
 
 _LISTED = 20
-OUTLIER_SCORE = 3.5
 _FEWEST_ROWS = 10
 
 
@@ -40,7 +41,7 @@ class OutlierStatistics:
         share: Their share of the sampled rows, in [0, 1].
         share_std: Its standard error.
         count: How many there are in the sample.
-        threshold: The score from which a row is one.
+        threshold: The score above which a row is one.
         listed: Those with the largest scores, at most twenty.
     """
 
@@ -60,14 +61,14 @@ def outliers(space: Space, *, threshold: float = OUTLIER_SCORE) -> OutlierStatis
 
     Args:
         space: The vectors.
-        threshold: The score from which a row is an outlier.
+        threshold: The score above which a row is an outlier.
 
     Raises:
         NotMeasurableError: Fewer than 10 rows.
     """
     space.require(_FEWEST_ROWS, "outliers")
-    scores = space.isolation.scores
-    found = np.flatnonzero(scores >= threshold)
+    scores = space.isolation_scores
+    found = np.flatnonzero(scores > threshold)
     order = found[np.argsort(-scores[found], kind="stable")]
     share = len(found) / len(scores)
     return OutlierStatistics(
@@ -78,7 +79,7 @@ def outliers(space: Space, *, threshold: float = OUTLIER_SCORE) -> OutlierStatis
         listed=tuple(
             Outlier(
                 int(space.sample_rows[place]),
-                float(space.isolation.distances[place]),
+                float(space.isolation[place]),
                 float(scores[place]),
             )
             for place in order[:_LISTED]

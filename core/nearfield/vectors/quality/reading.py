@@ -64,7 +64,7 @@ def read_collection(
         seed: What the sample is drawn by.
 
     Raises:
-        InvalidInputError: No documents, or none that match.
+        InvalidInputError: No documents, none that match, or none with the field.
     """
     dimension = collection.info.embedding.dimension
     room = max(1, min((max_bytes or MAX_READ_BYTES) // (4 * dimension), collection.count(where)))
@@ -90,8 +90,12 @@ def read_collection(
             ids[place], labels[place] = document.id, label
     if not total:
         raise InvalidInputError(
-            f"collection {collection.info.name!r} holds no documents to measure"
+            f"collection {collection.info.name!r} holds no documents"
             + ("" if where is None else " that match")
+        )
+    if field is not None and not any(label is not None for label in labels):
+        raise InvalidInputError(
+            f"no document of collection {collection.info.name!r} has the metadata field {field!r}"
         )
     return VectorSet(vectors[: len(ids)], ids, None if field is None else labels, total)
 
@@ -104,8 +108,10 @@ def read_npy(path: Path) -> VectorSet:
     """
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InvalidInputError(f"{path} is not a .npy file of numbers: {error}") from None
+    except (ValueError, EOFError):  # numpy's message advises to load it unsafely
+        raise InvalidInputError(
+            f"{path} is not a .npy file of numbers; write one with numpy.save"
+        ) from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:  # noqa: PLR2004
         shape = getattr(vectors, "shape", "several arrays")
         raise InvalidInputError(f"{path} holds {shape}; expected an array of shape (n, dimension)")

@@ -64,7 +64,7 @@ def _sure(value: float, error: float, digits: int = 3) -> str:
 
 
 _VALUES: dict[str, Callable[[Any], str | None]] = {
-    "duplicates.exact_share": lambda found: f"{_share(found.exact_share)} ({found.exact:,} rows)",
+    "duplicates.exact_share": lambda found: f"{_share(found.exact_share)} ({found.exact:,})",
     "duplicates.near_share": _near,
     "intrinsic_dimension.two_nn": lambda found: _sure(found.two_nn, found.two_nn_std, 1),
     "intrinsic_dimension.correlation": lambda found: _sure(
@@ -103,4 +103,5 @@ _VALUES: dict[str, Callable[[Any], str | None]] = {
     "drift.auc": lambda found: _sure(found.auc, found.auc_std),
     "drift.energy": lambda found: f"{found.energy:.4f}, p = {found.p_value:.3f}",
     "drift.far_share": lambda found: _share(found.far_share),
+    "drift.unrelated_share": lambda found: _share(found.unrelated_share),
 }
