@@ -100,6 +100,11 @@ class Collection:
         return self._store.info
 
     @property
+    def modes(self) -> frozenset[SearchMode]:
+        """The modes of search that the collection's store answers."""
+        return self._store.capabilities.modes
+
+    @property
     def embedder(self) -> Embedder:
         """What turns text into vectors.
 

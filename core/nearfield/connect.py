@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Database", "connect", "open"]
 
 _POSTGRES = ("postgresql://", "postgres://")
+_CHROMA = "chroma://"
 GIVEN_VECTORS = "given vectors"
 """The model's name in a collection that has no embedder."""
 
@@ -176,7 +177,9 @@ def connect(
     Args:
         url: A folder, as a path or a ``file://`` URL, which is made with the first collection; or
             ``postgresql://user@host:5432/database``, whose password is better given by the
-            environment variable PGPASSWORD.
+            environment variable PGPASSWORD; or a Chroma: ``chroma:///path/to/folder``, or a server,
+            ``chroma://host:8000?ssl=true&tenant=…&database=…``, whose token is given by the
+            environment variable CHROMA_API_KEY.
         read_only: Refuse every write.
         durability: ``"full"``: an acknowledged write survives kill -9 and power loss.
             ``"normal"``: it survives kill -9; a power loss can take the last writes with it.
@@ -196,6 +199,8 @@ def connect(
     wait_s = check_seconds(timeout_s, "timeout_s")
     if isinstance(url, str) and url.startswith(_POSTGRES):
         return _postgres(url, read_only=read_only, durability=level, timeout_s=wait_s)
+    if isinstance(url, str) and url.startswith(_CHROMA):
+        return _chroma(url, read_only=read_only, timeout_s=wait_s)
     from nearfield.stores.local.database import LocalDatabase  # opens SQLite
 
     root = _local_path(url)
@@ -245,7 +250,7 @@ def open(  # noqa: A001 - reads as nearfield.open
 
 
 def _postgres(url: str, *, read_only: bool, durability: Durability, timeout_s: float) -> Database:
-    for package in ("psycopg", "psycopg_pool", "pgvector", "tenacity"):
+    for package in ("psycopg", "pgvector", "tenacity"):
         if find_spec(package) is None:
             raise MissingDependencyError(package, extra="postgresql", purpose="postgresql://")
     from nearfield.stores.durability import Durability
@@ -256,6 +261,17 @@ def _postgres(url: str, *, read_only: bool, durability: Durability, timeout_s: f
         url, timeout_s=timeout_s, read_only=read_only, durable=durability is Durability.FULL
     )
     return Database(PostgresDatabase(server), server.shown)
+
+
+def _chroma(url: str, *, read_only: bool, timeout_s: float) -> Database:
+    for package in ("chromadb", "tenacity"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, extra="chroma", purpose=_CHROMA)
+    from nearfield.stores.chroma.address import Address
+    from nearfield.stores.chroma.database import ChromaDatabase
+
+    address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
+    return Database(ChromaDatabase(address), address.shown)
 
 
 def _local_path(url: str | Path) -> Path:
@@ -280,8 +296,8 @@ def _path_of_url(url: str) -> str:
         return path.removeprefix("/") if os.name == "nt" else path  # file:///C:/data
     # Without the rest, which may hold a password.
     raise InvalidURLError(
-        f"no store answers to {parts.scheme}://; known: a folder's path, file:///path and "
-        "postgresql://user@host/database"
+        f"no store answers to {parts.scheme}://; known: a folder's path, file:///path, "
+        "postgresql://user@host/database, chroma:///path and chroma://host:8000"
     )
 
 
@@ -322,9 +338,9 @@ def _refuse_mismatch(
     if embedder is not None and known and embedder.info.fingerprint != built.fingerprint:
         raise EmbedderMismatchError(
             f"collection {name!r} was built with {built.model!r} (dimension {built.dimension}, "
-            f"fingerprint {built.fingerprint[:12]}), but {embedder.info.model!r} (dimension "
-            f"{embedder.info.dimension}, fingerprint {embedder.info.fingerprint[:12]}) was given; "
-            f"{remedy}"
+            f"fingerprint {_brief(built.fingerprint)}), but {embedder.info.model!r} (dimension "
+            f"{embedder.info.dimension}, fingerprint {_brief(embedder.info.fingerprint)}) was "
+            f"given; {remedy}"
         )
     if embedder is not None and not known:
         dimension = embedder.info.dimension
@@ -337,3 +353,9 @@ def _refuse_mismatch(
         raise EmbedderMismatchError(
             f"collection {name!r} compares vectors by {store.info.metric}, not {metric}; {remedy}"
         )
+
+
+def _brief(fingerprint: str) -> str:
+    """Return the family and enough of the digest to tell two apart."""
+    family, slash, digest = fingerprint.partition("/")
+    return f"{family}{slash}{digest[:12]}"

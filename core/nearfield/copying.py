@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 import numpy as np
 
 from nearfield.errors import (
@@ -77,7 +78,8 @@ def copy(
 
     Raises:
         CollectionNotFoundError: The source has none of this name.
-        EmbedderMismatchError: The target has one of this name with another embedding space.
+        EmbedderMismatchError: The target has one of this name with another embedding space or
+            metric.
         StoreError: The target holds documents that the source does not, or the copy differs.
     """
     size = check_positive(batch_size, "batch_size")
@@ -88,6 +90,7 @@ def copy(
                 f"{copied.info.embedding.model!r}, the source's {original.info.embedding.model!r}; "
                 "choose another name, or name the embedder to embed with"
             )
+        _refuse_other_metric(original, copied)
         total = original.count()
         done = written = 0
         sample: list[Document] = []
@@ -106,6 +109,7 @@ def copy(
             if progress is not None:
                 progress(done, max(total, done))
         _verify(copied, done, sample, with_vectors=embedder is None)
+        copied.maintain()  # an index, where one is due, before the first search
         return CopyReport(copied.info.name, done, written, len(sample))
 
 
@@ -125,6 +129,16 @@ def _opened(
     return target.create_like(original, name)
 
 
+def _refuse_other_metric(original: Collection, copied: Collection) -> None:
+    here, there = original.info.metric, copied.info.metric
+    if here is not there:
+        raise EmbedderMismatchError(
+            f"the target's collection {copied.info.name!r} compares vectors by {there.value}, the "
+            f"source's by {here.value}, so that the same query would find others; choose another "
+            "name"
+        )
+
+
 def _batches(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
     while batch := list(islice(documents, size)):
         yield batch
@@ -142,14 +156,20 @@ def _missing(batch: list[Document], copied: Collection, *, with_vectors: bool) -
 
 
 def _same(document: Document, there: Document, *, with_vectors: bool) -> bool:
-    # Engines keep times of creation to the microsecond.
     if document != there or document.created_at != there.created_at:
+        return False
+    # As JSON, since Python takes 1, 1.0 and True for one value.
+    if _as_json(document.metadata) != _as_json(there.metadata):
         return False
     if not with_vectors:
         return True
     if document.embedding is None or there.embedding is None:
         return False
     return bool(np.allclose(document.embedding, there.embedding, rtol=_TOLERANCE, atol=0))
+
+
+def _as_json(metadata: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(metadata, order="deterministic")
 
 
 def _draw(

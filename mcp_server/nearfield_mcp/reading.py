@@ -60,6 +60,7 @@ Cursor = Annotated[
     str | None, Field(description="next_cursor of the answer before, with the same other arguments")
 ]
 _MAX_CHARS = 12_000
+_MODES = ("hybrid", "vector", "keyword")
 _LISTED_FIELDS = 20
 _NAMED_UNREADABLE = 20
 _LISTED_NAME_CHARS = 100
@@ -84,11 +85,12 @@ class ReadingTools:
         collection: CollectionName = None,
         k: Count = 8,
         mode: Annotated[
-            Literal["hybrid", "vector", "keyword"],
+            Literal["hybrid", "vector", "keyword"] | None,
             Field(
-                description="hybrid: by meaning and by words; vector: by meaning; keyword: words"
+                description="hybrid: by meaning and by words; vector: by meaning; keyword: words. "
+                "Left out: hybrid, where the collection has it"
             ),
-        ] = "hybrid",
+        ] = None,
         filter: Where = None,
         min_score: LeastScore = None,
         detail: Detail = "concise",
@@ -99,10 +101,11 @@ class ReadingTools:
 
         def work() -> CallToolResult:
             name, opened = self._catalog.open(collection)
-            digest = digest_of(query, name, mode, filter, min_score, detail)
+            chosen = mode or _modes(opened)[0]
+            digest = digest_of(query, name, chosen, filter, min_score, detail)
             asked = Asked(
                 name,
-                f"{shortened(query)!r}, {mode}",
+                f"{shortened(query)!r}, {chosen}",
                 k,
                 detail,
                 max_chars,
@@ -112,7 +115,7 @@ class ReadingTools:
             return page(
                 asked,
                 lambda most: opened.search(
-                    query, k=most, mode=mode, where=filter, min_score=min_score
+                    query, k=most, mode=chosen, where=filter, min_score=min_score
                 ),
             )
 
@@ -297,6 +300,11 @@ class ReadingTools:
         )
 
 
+def _modes(opened: Collection) -> list[str]:
+    """Return the modes that a collection can be searched in, the best first."""
+    return [mode for mode in _MODES if mode in opened.modes]
+
+
 def _described(name: str, opened: Collection, max_chars: int) -> CallToolResult:
     looked_at, fields = describe_fields(opened, _SAMPLE)
     shape = CollectionDescription(
@@ -304,7 +312,7 @@ def _described(name: str, opened: Collection, max_chars: int) -> CallToolResult:
         documents=opened.count(),
         model=results.model_of(opened.info),
         metric=opened.info.metric.value,
-        modes=["hybrid", "vector", "keyword"],
+        modes=_modes(opened),
         looked_at=looked_at,
         fields=[],
         filter_examples=[],

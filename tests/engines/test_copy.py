@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from nearfield import Document
 from nearfield.copying import copy
 from nearfield.errors import CollectionNotFoundError, EmbedderMismatchError, StoreError
 
-ENGINES = ["a folder", "postgresql"]
+ENGINES = ["a folder", "postgresql", "chroma"]
 
 
 @pytest.fixture
@@ -29,6 +31,8 @@ def new_url(request, tmp_path):
     def make(engine):
         if engine == "a folder":
             return str(tmp_path / f"database {next(numbers)}")
+        if engine == "chroma":
+            return request.getfixturevalue("chroma").url()
         return f"{request.getfixturevalue('postgres').url()}?schema={uuid.uuid4().hex}"
 
     return make
@@ -171,3 +175,63 @@ def test_all_collections_move_with_one_command(new_url, documents):
     assert done.returncode == 0, done.stderr
     assert "'b': 20 documents, 20 of them written now; 20 read back" in done.stdout
     assert nearfield.connect(there).names() == ["a", "b"]
+
+
+def test_a_target_of_another_metric_is_refused(new_url, documents):
+    here, there = new_url("a folder"), new_url("a folder")
+    with nearfield.open(here, dimension=8) as original:
+        original.upsert(documents[:3])
+    nearfield.open(there, dimension=8, metric="dot").close()
+    with pytest.raises(EmbedderMismatchError, match="by dot, the source's by cosine"):
+        copy(nearfield.connect(here), nearfield.connect(there))
+
+
+def test_values_that_python_takes_for_equal_are_told_apart(new_url):
+    here, there = new_url("a folder"), new_url("a folder")
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    for url, value in ((here, 1), (there, True)):
+        with nearfield.open(url, dimension=2) as collection:
+            collection.upsert(
+                Document("", id="a", metadata={"v": value}, created_at=moment), vectors=[1, 0]
+            )
+    assert copy(nearfield.connect(here), nearfield.connect(there)).written == 1
+    assert contents(there)[0][0].metadata["v"] is not True
+
+
+def test_what_is_written_meanwhile_is_not_in_the_copy(new_url, documents):
+    here, there = new_url("a folder"), new_url("postgresql")
+    with nearfield.open(here, dimension=8) as original:
+        original.upsert(documents)
+
+        def write(done, total):
+            original.upsert(Document("later", id=f"later {done}"), vectors=np.ones(8))
+            original.delete(documents[done - 1].id)
+
+        assert (
+            copy(nearfield.connect(here), nearfield.connect(there), progress=write).documents
+            == 1200
+        )
+    assert {each[0].id for each in contents(there)} == {document.id for document in documents}
+
+
+def test_programs_read_what_was_copied(new_url, documents):
+    here, there = new_url("a folder"), new_url("postgresql")
+    with nearfield.open(here, "a", dimension=8) as original:
+        original.upsert(documents[:20])
+    command = [sys.executable, "-m", "nearfield", "copy", here, there, "-c", "a", "--as", "b"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [
+        {"name": "b", "documents": 20, "written": 20, "compared": 20}
+    ]
+    command[5] = there + "&nonsense=1"
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode != 0
+    assert "Traceback" not in failed.stderr
+
+
+def test_the_example_moves_a_folder_to_a_server(new_url):
+    example = Path(__file__).parents[2] / "examples" / "folder_to_postgresql.py"
+    command = [sys.executable, example, new_url("a folder"), new_url("postgresql")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "3 documents, 3 written, 3 compared" in done.stdout
+    assert "vinegar" in done.stdout

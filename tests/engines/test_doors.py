@@ -15,14 +15,22 @@ import pytest
 import nearfield
 
 
-@pytest.fixture(params=["a folder", "postgresql"])
+@pytest.fixture(params=["a folder", "postgresql", "chroma"])
 def url(request, tmp_path):
     if request.param == "a folder":
         return str(tmp_path / "database")
+    if request.param == "chroma":
+        return request.getfixturevalue("chroma").url()
     return f"{request.getfixturevalue('postgres').url()}?schema={uuid.uuid4().hex}"
 
 
-def test_the_command_line(url, tmp_path):
+@pytest.fixture
+def finds_words(url):
+    """Whether the engine searches for words."""
+    return not url.startswith("chroma:")
+
+
+def test_the_command_line(url, finds_words, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "tea.md").write_text("# Tea\n\nThe kettle is in the kitchen.\n")
@@ -36,14 +44,16 @@ def test_the_command_line(url, tmp_path):
 
     run("ingest", str(notes))
     hits = run("search", "where can I boil water?", "-k", "1")
+    assert hits["mode"] == ("hybrid" if finds_words else "vector")
     assert "kettle" in json.dumps(hits)
     (notes / "tea.md").write_text("# Tea\n\nThe kettle is in the garden.\n")
     run("ingest", str(notes), "--prune")
-    assert "garden" in json.dumps(run("search", "kettle", "--mode", "keyword"))
+    mode = "keyword" if finds_words else "vector"
+    assert "garden" in json.dumps(run("search", "kettle", "--mode", mode))
     assert run("stats")["documents"] == 2
 
 
-def test_langchain(url):
+def test_langchain(url, finds_words):
     langchain = pytest.importorskip("langchain_nearfield", reason="langchain is not installed")
     store = langchain.NearfieldVectorStore(url, "manual")
     ids = store.add_texts(
@@ -51,7 +61,8 @@ def test_langchain(url):
     )
     (found,) = store.similarity_search("limescale", k=1, filter={"page": {"$lt": 9}})
     assert found.id == ids[0]
-    assert store.as_retriever(search_type="hybrid", k=1).invoke("vinegar")[0].metadata["page"] == 7
+    kind = "hybrid" if finds_words else "similarity"
+    assert store.as_retriever(search_type=kind, k=1).invoke("vinegar")[0].metadata["page"] == 7
     store.delete([ids[0]])
     assert len(nearfield.open(url, "manual", create=False)) == 1
 
@@ -74,7 +85,7 @@ def test_llama_index(url):
     assert len(nearfield.open(url, "manual", create=False)) == 1
 
 
-async def test_the_mcp_server(url):
+async def test_the_mcp_server(url, finds_words):
     mcp = pytest.importorskip("mcp", reason="mcp is not installed")
     from nearfield_mcp.server import create_server
     from nearfield_mcp.settings import Settings
@@ -88,5 +99,7 @@ async def test_the_mcp_server(url):
                 "search", {"collection": "manual", "query": "limescale"}
             )
             assert "vinegar" in str(answer.content)
+            described = await client.call_tool("describe_collection", {"collection": "manual"})
+            assert ("keyword" in described.structured_content["modes"]) == finds_words
     finally:
         server.close()

@@ -23,6 +23,8 @@ from nearfield.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
+from nearfield.stores.postgres.filters import where_clause
+from nearfield.stores.postgres.indexing import INDEXED_FROM
 
 DIMENSION = 32
 DOCUMENTS = 12_000
@@ -90,10 +92,64 @@ def test_tuning_measures_recall_and_everyone_searches_as_it_chose(indexed, postg
     assert sum(trade.chosen for trade in report.front) == 1
     schema = indexed._store._names.schema
     with nearfield.open(f"{postgres.url()}?schema={schema}", create=False) as other:
-        assert other._store._plan == indexed._store._plan
+        assert other._store._searches.plan == indexed._store._searches.plan
     exact = indexed.tune(target_recall=1.0)
     assert exact.recall.mean == 1.0
     indexed.tune(target_recall=0.99)
+
+
+def test_many_searches_at_once_find_what_each_finds_alone(indexed, rows):
+    queries = rows[:70] + np.float32(0.1)
+    for where in (None, F.n < 60, F.n < 6000):
+        together = indexed.search_many(queries, where=where)
+        for query, hits in zip(queries[::7], together[::7], strict=True):
+            assert [hit.id for hit in hits] == [
+                hit.id for hit in indexed.search(query, where=where)
+            ]
+
+
+def test_an_index_that_was_left_half_built_is_built_anew(indexed, postgres, rows):
+    names = indexed._store._names
+    with psycopg.connect(postgres.url(), autocommit=True) as owner:
+        owner.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass(%s)",
+            (names.index.as_string(None),),
+        )
+    url = f"{postgres.url()}?schema={names.schema}"
+    with nearfield.open(url, create=False, read_only=True) as other:  # which builds nothing
+        for query in rows[:5]:
+            assert {hit.id for hit in other.search(query)} == truth(rows, query, 10)
+    with nearfield.open(url, create=False) as other:
+        assert other.maintain() == 1
+        assert "graph" in other.explain(rows[0]).steps[0].plan
+
+
+@pytest.mark.parametrize("where", [F.n == 3, F.n.in_([3, 4]), (F.n == 3) & (F.n < 9)])
+def test_equality_is_answered_from_an_index(indexed, postgres, where):
+    condition, parameters = where_clause(where)
+    table = indexed._store._names.documents.as_string(None)
+    with psycopg.connect(postgres.url()) as owner:
+        owner.execute("SET enable_seqscan = off")  # which is cheap here
+        steps = psycopg.ClientCursor(owner).execute(
+            f"EXPLAIN SELECT id FROM {table} WHERE {condition}", parameters
+        )
+        assert "fields_idx" in str(steps.fetchall())
+
+
+def test_closing_ends_a_build_that_waits(url, postgres):
+    collection = nearfield.open(url, dimension=2, durability="normal")
+    documents = [Document("", id=str(i)) for i in range(INDEXED_FROM)]
+    with psycopg.connect(postgres.url()) as writer:
+        collection.upsert(documents, vectors=np.ones((INDEXED_FROM, 2)))
+        writer.execute(
+            f"LOCK {collection._store._names.documents.as_string(None)} IN ROW EXCLUSIVE MODE"
+        )
+        with psycopg.connect(postgres.url(), autocommit=True) as owner:
+            watched = "SELECT 1 FROM pg_stat_progress_create_index"
+            while not owner.execute(watched).fetchall():
+                time.sleep(0.02)
+        collection.close()
+        assert not collection._store._indexer._thread.is_alive()
 
 
 def test_a_small_collection_needs_no_index(url):
@@ -227,7 +283,7 @@ def test_acknowledged_writes_survive_the_death_of_the_server_and_clients_go_on(o
 
 
 def test_a_server_that_stays_away_is_an_error_and_one_that_returns_is_not(own_server):
-    with nearfield.open(own_server.url(), dimension=2, timeout_s=2) as collection:
+    with nearfield.open(own_server.url(), dimension=2, timeout_s=1) as collection:
         collection.upsert(Document("", id="a"), vectors=[1, 0])
         own_server.kill()
         for call in (

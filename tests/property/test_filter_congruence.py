@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from tests.strategies import (
 
 import nearfield
 from nearfield import Document
-from nearfield.filters import And, Filter, parse
+from nearfield.errors import UnsupportedFilterError
+from nearfield.filters import And, Condition, Filter, Not, Operator, Or, parse
 
 EXAMPLES = 150
 CASES = 20_000
@@ -82,12 +84,37 @@ def scenes(draw):
     return extras, draw(st.lists(st.one_of(near_base, near_extras), min_size=4, max_size=8))
 
 
-@pytest.fixture(params=["a folder", "postgresql"])
+@pytest.fixture(params=["a folder", "postgresql", "chroma"])
 def url(request, tmp_path):
     """A database of each engine; it is empty."""
     if request.param == "a folder":
         return str(tmp_path / "database")
+    if request.param == "chroma":
+        pytest.importorskip("chromadb", reason="chromadb is not installed")
+        return f"chroma://{(tmp_path / 'database').as_posix()}"
     return f"{request.getfixturevalue('postgres').url()}?schema={uuid.uuid4().hex}"
+
+
+def is_refused_by_chroma(where: Filter) -> bool:
+    """Whether a filter has a condition that Chroma openly cannot evaluate."""
+    if isinstance(where, Not):
+        return is_refused_by_chroma(where.child)
+    if isinstance(where, And | Or):
+        return any(map(is_refused_by_chroma, where.children))
+    assert isinstance(where, Condition)
+    if where.operator in {Operator.TEXT_MATCH, Operator.TEXT_MATCH_INSENSITIVE}:
+        return True
+    if where.operator in {Operator.GT, Operator.GTE, Operator.LT, Operator.LTE}:
+        return isinstance(where.value, str) and len(where.value.encode()) > 28
+    lists = where.value if where.operator in {Operator.IN, Operator.NIN} else [where.value]
+    return where.operator not in {Operator.ANY, Operator.ALL} and any(map(dated, lists))
+
+
+def dated(value: Any) -> bool:
+    """Whether a list has a datetime in it."""
+    if not isinstance(value, tuple):
+        return False
+    return any(isinstance(item, datetime) or dated(item) for item in value)
 
 
 class Congruence:
@@ -106,6 +133,16 @@ class Congruence:
     def open(self, **options):
         return nearfield.open(self.url, durability="normal", **options)
 
+    def takes(self, where: Filter) -> bool:
+        """Whether the engine evaluates a filter; if not, it says so, and not without reason."""
+        try:
+            self.veteran.count(where)
+        except UnsupportedFilterError:
+            assert self.url.startswith("chroma:")
+            assert is_refused_by_chroma(where)
+            return False
+        return True
+
     def agree(self, collection, where: Filter, documents: dict[str, Document]) -> list[str]:
         """Ask in every way which documents match; return their ids."""
         expected = [each.id for each in documents.values() if where.matches(each.metadata)]
@@ -118,6 +155,9 @@ class Congruence:
         return expected
 
     def play(self, extras, wheres, seed):
+        wheres = list(filter(self.takes, wheres))
+        if not wheres:
+            return
         documents = {document.id: document for document in BASE}
         self.agree(self.veteran, wheres[0], documents)
         added = [
@@ -165,7 +205,7 @@ def test_every_filter_takes_the_same_documents_in_the_store(url, soak):
     congruence = Congruence(url)
 
     # Each case is a few statements there.
-    share = 1 if congruence.is_local else 0.5
+    share = 1 if congruence.is_local else 0.15 if url.startswith("chroma:") else 0.5
     examples, cases = (round(share * soak * number) for number in (EXAMPLES, CASES))
 
     @settings(max_examples=examples)

@@ -66,7 +66,8 @@ def test_the_public_names_are_these():
 
 def test_a_collection_has_these_methods():
     public = {name for name in vars(Collection) if not name.startswith("_")}
-    assert public == {*TWINS, *(f"a{name}" for name in TWINS), "info", "embedder", "ledger"}
+    others = {"info", "embedder", "ledger", "modes"}
+    assert public == {*TWINS, *(f"a{name}" for name in TWINS), *others}
 
 
 def test_a_database_has_these_methods():

@@ -1,6 +1,7 @@
 """The options and arguments that several commands share."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ __all__ = [
     "RerankOption",
     "WhereOption",
     "YesOption",
+    "check_can_be_written",
     "parse_where",
 ]
 
@@ -69,6 +71,12 @@ WhereOption = Annotated[
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting.")]
+
+
+def check_can_be_written(path: Path | None, option: str) -> None:
+    """Raise ``InvalidInputError`` where a file has no folder; before the work it is to hold."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InvalidInputError(f"{option} {path}: there is no folder {path.parent}; make it first")
 
 
 def parse_where(where: str | None) -> dict[str, Any] | None:

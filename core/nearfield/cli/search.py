@@ -65,10 +65,11 @@ def search(
     if (query is None) == (like is None):
         raise InvalidInputError("give either a QUERY or --like ID")
     reranker = None if rerank is None else load(rerank)
-    chosen = mode or (SearchMode.VECTOR if like else SearchMode.HYBRID)
     with nearfield.open(
         database, collection, embedder=embedder, create=False, read_only=True
     ) as opened:
+        best = SearchMode.HYBRID if SearchMode.HYBRID in opened.modes else SearchMode.VECTOR
+        chosen = mode or (SearchMode.VECTOR if like else best)
         start_s = time.perf_counter()
         hits = opened.search(
             query,

@@ -354,7 +354,8 @@ class PlanStep:
         matching: Those that it was allowed to return.
         compared: Codes or vectors that were compared with the query, in all.
         reranked: Those of them that were compared by their true vectors.
-        predicted_recall: The recall measured for this plan; 1.0 where it is exact.
+        predicted_recall: The recall measured for this plan; 1.0 where it is exact, 0.0 where none
+            was measured.
     """
 
     plan: str

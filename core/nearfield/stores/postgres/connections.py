@@ -1,24 +1,21 @@
-"""Connections to a PostgreSQL server: pooled, bounded in time, tried again where that is safe."""
+"""Connections to a PostgreSQL server: bounded in time, with errors that say what to do."""
 
 from __future__ import annotations
 
-import os
-import threading
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import psycopg
-from pgvector.psycopg import register_vector
 from psycopg import errors as sql_errors
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from nearfield.errors import (
     ClosedError,
     CorruptionError,
+    InvalidInputError,
     InvalidURLError,
     NearfieldError,
     ReadOnlyError,
@@ -27,29 +24,57 @@ from nearfield.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from nearfield.stores.postgres import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Generator, Iterator
 
-__all__ = ["Connection", "Pool", "Server", "connected"]
-
-
-class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that remembers what its searches are set to."""
-
-    plan: object = None
+__all__ = ["GRACE_S", "Connection", "Server", "connected"]
 
 
 _Result = TypeVar("_Result")
 
 _SCHEMA = "nearfield"
-_POOL_SIZE = 16
-_CONFLICTS = (
-    sql_errors.SerializationFailure,
-    sql_errors.DeadlockDetected,
-    sql_errors.UniqueViolation,  # two wrote one new id at once; the second replaces it
-)
+_MAX_SCHEMA_BYTES = 63
+"""PostgreSQL cuts longer names off without an error: two schemas would be one."""
+GRACE_S = 1.0
+"""After the time in which the server itself would have given up."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that remembers how deep its searches go, and does not wait for ever.
+
+    Attributes:
+        depth: How deep its searches of an index go; None before it was set.
+        patience_s: Seconds to wait for anything from the server, which can be cut off without a
+            word; None to wait for ever.
+    """
+
+    depth: int | None = None
+    patience_s: float | None = None
+
+    def wait(self, gen: Generator[Any, Any, _Result], *args: Any, **options: Any) -> _Result:
+        """Run an operation on the network; see psycopg."""
+        if self.patience_s is not None:
+            gen = self._within(gen, self.patience_s)
+        return super().wait(gen, *args, **options)
+
+    def _within(
+        self, operation: Generator[Any, Any, _Result], patience_s: float
+    ) -> Generator[Any, Any, _Result]:
+        until_s = time.monotonic() + patience_s
+        try:
+            state = next(operation)
+            while True:
+                ready = yield state
+                if ready:
+                    until_s = time.monotonic() + patience_s
+                elif time.monotonic() > until_s:
+                    self.pgconn.finish()  # what comes later would answer another question
+                    raise psycopg.OperationalError(f"no answer for {patience_s:.1f} s")
+                state = operation.send(ready)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +90,7 @@ class Server:
         durable: Whether a commit waits for the disk.
     """
 
-    address: str
+    address: str = field(repr=False)
     shown: str
     schema: str
     timeout_s: float
@@ -79,14 +104,15 @@ class Server:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise InvalidURLError(
-                "the database URL cannot be read; expected postgresql://user@host:5432/database"
-            ) from None
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        schema = options.pop("schema", _SCHEMA)
+            raise _unreadable() from None
+        # PostgreSQL's client takes a plus for a plus.
+        options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))
+        if parts.fragment or any("@" in text for text in (parts.path, *options)):
+            raise _unreadable()  # by anyone: it may well be a password that was cut in two
+        schema = _schema(options.pop("schema", _SCHEMA))
         options.setdefault("application_name", "nearfield")
-        options.setdefault("connect_timeout", str(max(2, int(timeout_s))))
         options.setdefault("tcp_user_timeout", str(max(1000, int(timeout_s * 1000))))
+        options.setdefault("keepalives_idle", "30")
         host = parts.hostname or ""
         place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
         user = quote(unquote(parts.username or ""), safe="")
@@ -101,19 +127,28 @@ class Server:
             ) from None
         return cls(address, shown, schema, timeout_s, read_only, durable)
 
-    def connect(self) -> Connection:
-        """Open a connection for one task; the caller closes it."""
-        with self.errors():
-            connection = Connection.connect(self.address, autocommit=True)
-            try:
-                self.prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
+    def connection(self, within_s: float | None = None) -> Connection:
+        """Open a connection; the caller closes it.
 
-    def prepare(self, connection: Connection) -> None:
-        """Set a new connection up."""
+        Args:
+            within_s: Seconds there are; those of a call when left out.
+
+        Raises:
+            psycopg.Error: It cannot be opened, or set up.
+        """
+        patience_s = self.timeout_s if within_s is None else within_s
+        connection = Connection.connect(
+            self.address, autocommit=True, connect_timeout=max(2, int(patience_s))
+        )
+        try:
+            connection.patience_s = patience_s + GRACE_S
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: Connection) -> None:
         milliseconds = max(1, int(self.timeout_s * 1000))
         settings = {
             "statement_timeout": str(milliseconds),
@@ -136,28 +171,27 @@ class Server:
             yield
         except NearfieldError:
             raise
-        except (psycopg.Error, PoolTimeout, PoolClosed) as error:
+        except psycopg.Error as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: Exception) -> StoreError:
+    def _translated(self, error: Exception) -> NearfieldError:
         state = getattr(error, "sqlstate", None) or ""
         said = getattr(getattr(error, "diag", None), "message_primary", None)
         for kinds, states, made, message in _MEANINGS:
             if isinstance(error, kinds) or state in states:
                 return made(
                     message.format(
-                        server=self.shown, said=said or _last_line(error), timeout_s=self.timeout_s
+                        server=self.shown, said=said or _first_line(error), timeout_s=self.timeout_s
                     )
                 )
         return StoreError(f"{self.shown} refused ({state}): {said or type(error).__name__}")
 
 
 _MEANINGS: tuple[
-    tuple[tuple[type[Exception], ...], tuple[str, ...], type[StoreError], str], ...
+    tuple[tuple[type[Exception], ...], tuple[str, ...], type[NearfieldError], str], ...
 ] = (
-    ((PoolClosed,), (), ClosedError, "the collection was closed; open it again"),
     (
-        (PoolTimeout, sql_errors.QueryCanceled, sql_errors.LockNotAvailable),
+        (sql_errors.QueryCanceled, sql_errors.LockNotAvailable),
         (),
         StoreBusyError,
         "{server} gave no answer within timeout_s={timeout_s:g}; try again, or allow more time",
@@ -186,6 +220,12 @@ _MEANINGS: tuple[
         StorageFullError,
         "the disk of {server} is full; nothing was written",
     ),
+    (
+        (sql_errors.ProgramLimitExceeded, sql_errors.StatementTooComplex),
+        (),
+        InvalidInputError,
+        "{server} refused: {said}; use shorter ids or texts, or a smaller filter",
+    ),
     ((), ("XX001", "XX002"), CorruptionError, "{server} reports damage: {said}"),
     (
         (psycopg.OperationalError, psycopg.InterfaceError),
@@ -200,124 +240,30 @@ _MEANINGS: tuple[
 """What errors mean, the first that fits."""
 
 
-class Pool:
-    """The connections of one open collection; safe in threads, and made anew after a fork."""
-
-    def __init__(self, server: Server, *, lock: int) -> None:
-        self.server = server
-        self._lock = lock
-        self._guard = threading.Lock()
-        self._closed = False
-        self._process = os.getpid()
-        self._pool = self._opened()
-
-    def run(self, operation: Callable[[Connection], _Result], *, repeat: bool = True) -> _Result:
-        """Run an operation on a connection.
-
-        It is run again, within the time there is, after a conflict with another writer, and where
-        the server went away; so it must have the same effect however often it is run.
-
-        Args:
-            operation: What to do; the connection is in autocommit mode.
-            repeat: Whether to run it again after the server went away.
-        """
-        with self.server.errors():
-            try:
-                with self.lend() as connection:
-                    return operation(connection)
-            except psycopg.Error as error:
-                if not self._passes(error, repeat=repeat):
-                    raise
-            for attempt in Retrying(
-                stop=stop_after_delay(self.server.timeout_s),
-                wait=wait_random_exponential(multiplier=0.02, max=2.0),
-                retry=retry_if_exception(lambda error: self._passes(error, repeat=repeat)),
-                reraise=True,
-            ):
-                with attempt, self.lend() as connection:
-                    return operation(connection)
-        raise StoreError("no attempt was made")  # not reached: the last one raises
-
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode."""
-        pool = self._current()
-        try:
-            connection = pool.getconn()
-        except PoolTimeout:
-            self.server.connect().close()  # tells a server that is away from one that is busy
-            raise
-        try:
-            with connection:
-                yield connection
-        finally:
-            pool.putconn(connection)
-
-    def check_open(self) -> None:
-        """Raise ``ClosedError`` after the end."""
-        self._current()
-
-    def close(self) -> None:
-        """Close every connection."""
-        with self._guard:
-            self._closed = True
-            if self._process == os.getpid():
-                self._pool.close()
-
-    def _passes(self, error: BaseException, *, repeat: bool) -> bool:
-        if isinstance(error, _CONFLICTS):
-            return True
-        lost = isinstance(error, psycopg.OperationalError) and error.sqlstate in {None, "57P01"}
-        lost = lost or isinstance(error, sql_errors.CannotConnectNow | sql_errors.CrashShutdown)
-        if lost and not isinstance(error, PoolTimeout) and repeat:
-            with suppress(psycopg.Error):
-                self._pool.check()  # the others are lost, too
-            return True
-        return False
-
-    def _current(self) -> ConnectionPool[Connection]:
-        with self._guard:
-            if self._closed:
-                raise ClosedError("the collection was closed; open it again")
-            if self._process != os.getpid():  # the parent's connections are the parent's
-                self._process = os.getpid()
-                self._pool = self._opened()
-            return self._pool
-
-    def _opened(self) -> ConnectionPool[Connection]:
-        return ConnectionPool(
-            self.server.address,
-            connection_class=Connection,
-            kwargs={"autocommit": True},
-            min_size=1,
-            max_size=_POOL_SIZE,
-            num_workers=1,
-            timeout=self.server.timeout_s,
-            reconnect_timeout=self.server.timeout_s,
-            configure=self._configure,
-            name="nearfield",
-            open=True,
-        )
-
-    def _configure(self, connection: Connection) -> None:
-        self.server.prepare(connection)
-        register_vector(connection)
-        rows.register(connection)
-        # Held as long as the connection lives: who wants to drop the collection sees it.
-        connection.execute("SELECT pg_advisory_lock_shared(%s)", (self._lock,))
-
-
 @contextmanager
 def connected(server: Server) -> Iterator[Connection]:
     """Lend a connection for one task, with the client's errors as nearfield's."""
-    connection = server.connect()
-    try:
-        with server.errors():
-            yield connection
-    finally:
-        connection.close()
+    with server.errors(), closing(server.connection()) as connection:
+        yield connection
 
 
-def _last_line(error: Exception) -> str:
+def _unreadable() -> InvalidURLError:
+    return InvalidURLError(
+        "the database URL cannot be read; expected postgresql://user@host:5432/database, with "
+        "%40 for @, %2F for /, %3F for ? and %23 for # in a name or password"
+    )
+
+
+def _schema(name: str) -> str:
+    fits = 0 < len(name.encode(errors="replace")) <= _MAX_SCHEMA_BYTES
+    if not fits or "\0" in name or "%" in name:
+        raise InvalidURLError(
+            f"?schema={name!a} cannot name a schema; expected 1 to {_MAX_SCHEMA_BYTES} bytes "
+            "without '%'"
+        )
+    return name
+
+
+def _first_line(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[-1] if text else type(error).__name__
+    return text.splitlines()[0] if text else type(error).__name__

@@ -37,6 +37,8 @@ _CODES = {
 _CHARACTERS = {code: character for character, code in _CODES.items()}
 _EXACT_FLOATS = 2.0**53
 """From here on, the shortest decimal that reads back as a float is not the float's own value."""
+_BEYOND_FLOATS = 2**1100
+"""Larger than any number that is stored, as is every larger one."""
 _SHORTEST_DATE = "2024W01"
 
 
@@ -93,9 +95,9 @@ def _mapped(
 
 
 def _number(value: float) -> int | float:
-    if isinstance(value, float) and abs(value) >= _EXACT_FLOATS:
-        return int(value)
-    return value
+    if isinstance(value, int):
+        return max(-_BEYOND_FLOATS, min(_BEYOND_FLOATS, value))  # only operands can be so large
+    return int(value) if abs(value) >= _EXACT_FLOATS else value
 
 
 def _instant(text: str) -> int | None:

@@ -1,7 +1,8 @@
 """Filters as SQL over ``jsonb``, true to the reference evaluation.
 
-No part of a filter becomes part of a statement's text: keys and values are parameters. Each
-condition is true or false, never NULL, so that a negation is exactly that.
+No part of a filter becomes part of a statement's text: keys and values are parameters. A condition
+is true, or it is false or NULL, which is the same until it is negated: a negation is of what is
+certainly true or false. Around anything else stands no function, which would hide it from an index.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ __all__ = ["where_clause"]
 _FIELDS = "fields"
 _INSTANTS = "instants"
 _FOLDED = "coalesce(folded, fields)"
+_INDEXED_VALUES = 16
+"""Of a choice between more values, each document is looked at."""
 _MAX_PARAMETERS = 65_535
 """What the protocol counts in 16 bits."""
 
@@ -62,9 +65,9 @@ class _Translation:
 
     def sql(self, node: Filter) -> str:
         if isinstance(node, Condition):
-            return f"coalesce({_CONDITIONS[node.operator](self, node.field, node.value)}, false)"
+            return _CONDITIONS[node.operator](self, node.field, node.value)
         if isinstance(node, Not):
-            return f"NOT {self.sql(node.child)}"
+            return _not(self.sql(node.child))
         if isinstance(node, And):
             return "(" + (" AND ".join(map(self.sql, node.children)) or "true") + ")"
         if isinstance(node, Or):
@@ -122,7 +125,12 @@ def _equal(to: _Translation, path: str, operand: Operand) -> str:
         return f"({to.holds(path, operand)} AND {to.path(_FIELDS, path)} = {to.json(operand)})"
     if not _has_instants(operand):
         return f"{to.path(_FIELDS, path)} = {to.json(operand)}"
-    return _equal_list(to, to.path(_FIELDS, path), to.path(_INSTANTS, path), operand)
+    value, instant = to.path(_FIELDS, path), to.path(_INSTANTS, path)
+    # Each path is followed once, however many elements there are; OFFSET keeps it so.
+    return (
+        f"(SELECT {_equal_list(to, 'value', 'instant', operand)} "
+        f"FROM (SELECT {value} AS value, {instant} AS instant OFFSET 0) AS list)"
+    )
 
 
 def _equal_list(to: _Translation, value: str, instant: str, operand: tuple[Operand, ...]) -> str:
@@ -132,7 +140,7 @@ def _equal_list(to: _Translation, value: str, instant: str, operand: tuple[Opera
     for place, item in enumerate(operand):
         element, moment = f"({value} -> {place})", f"({instant} -> {place})"
         if isinstance(item, datetime):
-            parts.append(f"coalesce({moment} = {to.json(_microseconds(item))}, false)")
+            parts.append(f"{moment} = {to.json(_microseconds(item))}")
         elif isinstance(item, tuple) and _has_instants(item):
             parts.append(_equal_list(to, element, moment, item))
         else:
@@ -165,10 +173,13 @@ def _ordered(relation: str) -> Callable[[_Translation, str, Operand], str]:
 
 def _among(to: _Translation, path: str, operand: tuple[Operand, ...]) -> str:
     plain, instants = _parted(operand)
-    return (
-        f"(coalesce({to.path(_FIELDS, path)} = ANY({to.value(plain)}::jsonb[]), false) OR "
-        f"coalesce({to.path(_INSTANTS, path)} = ANY({to.value(instants)}::jsonb[]), false))"
-    )
+    test = f"{to.path(_FIELDS, path)} = ANY({to.value(plain)}::jsonb[])"
+    if instants:
+        moments = f"{to.path(_INSTANTS, path)} = ANY({to.value(instants)}::jsonb[])"
+        return f"({test} OR {moments})"
+    if not 0 < len(operand) <= _INDEXED_VALUES:
+        return test
+    return f"(({' OR '.join(to.holds(path, item) for item in operand)}) AND {test})"
 
 
 def _contains(to: _Translation, path: str, operand: Operand) -> str:
@@ -233,9 +244,13 @@ def _negated(
     condition: Callable[[_Translation, str, Any], str],
 ) -> Callable[[_Translation, str, Any], str]:
     def negation(to: _Translation, path: str, operand: Any) -> str:
-        return f"NOT coalesce({condition(to, path, operand)}, false)"
+        return _not(condition(to, path, operand))
 
     return negation
+
+
+def _not(condition: str) -> str:
+    return f"NOT coalesce({condition}, false)"
 
 
 _CONDITIONS: dict[Operator, Callable[[_Translation, str, Any], str]] = {

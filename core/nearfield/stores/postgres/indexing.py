@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -29,6 +30,9 @@ MAX_INDEXED_HALVES = 4000
 """Of vectors with more components than pgvector's index takes, half precision is indexed."""
 _PAUSE_S = 1.0
 """Without a write, before a build begins."""
+_AFTER_FAILURE_S = 60.0
+"""Before the next attempt: what failed often fails again, as for want of a right."""
+_POLL_S = 0.5
 _BUILD_LOCK = 1 << 61
 """Beside a collection's own lock; held by who builds."""
 
@@ -57,6 +61,7 @@ class Indexer:
         self._birth = birth
         self._changed = threading.Condition()
         self._last_write_s = -_PAUSE_S
+        self._not_before_s = 0.0
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._closed = False
@@ -66,6 +71,8 @@ class Indexer:
         with self._changed:
             busy = self._thread is not None and self._thread.is_alive()
             if busy or self._closed or not _can_be_indexed(self._birth) or self._server.read_only:
+                return
+            if time.monotonic() < self._not_before_s:
                 return
             self._thread = threading.Thread(
                 target=self._build_quietly, name="nearfield-index", daemon=True
@@ -78,8 +85,12 @@ class Indexer:
             self._last_write_s = time.monotonic()
         self.look()
 
-    def build(self) -> bool:
-        """Build the index if it is due and no one else does; return whether it was built."""
+    def build(self, *, wait: bool = True) -> bool:
+        """Build the index if it is due; return whether it was built.
+
+        Args:
+            wait: Whether to wait where someone else is building it.
+        """
         if not _can_be_indexed(self._birth):
             return False
         with connected(self._server) as connection:
@@ -88,7 +99,7 @@ class Indexer:
                     return False
                 self._connection = connection
             try:
-                return self._built(connection)
+                return self._built(connection, wait=wait)
             finally:
                 with self._changed:
                     self._connection = None
@@ -99,10 +110,18 @@ class Indexer:
             self._closed = True
             self._changed.notify_all()
             connection, thread = self._connection, self._thread
-        if connection is not None:
-            connection.cancel()
-        if thread is not None:
-            thread.join()
+        if connection is None and thread is None:
+            return
+        until_s = time.monotonic() + self._server.timeout_s
+        while time.monotonic() < until_s:
+            if connection is not None:
+                with suppress(psycopg.Error):  # it, or the server, is gone
+                    connection.cancel_safe(timeout=_POLL_S)
+            if thread is None or not thread.is_alive():
+                return
+            thread.join(_POLL_S)  # what was cancelled may have been the statement before
+            with self._changed:
+                connection = self._connection
 
     def _build_quietly(self) -> None:
         with self._changed:
@@ -111,23 +130,32 @@ class Indexer:
                     return
                 self._changed.wait(left_s)
         try:
-            self.build()
+            self.build(wait=False)
         except (NearfieldError, psycopg.Error) as error:
+            self._not_before_s = time.monotonic() + _AFTER_FAILURE_S
             if not self._closed:
                 _LOG.warning("the index of %r was not built: %s", self._birth.info.name, error)
 
-    def _built(self, connection: Connection) -> bool:
+    def _built(self, connection: Connection, *, wait: bool) -> bool:
         birth = self._birth
-        connection.execute("SELECT set_config('statement_timeout', '0', false)")
-        lock = birth.names.lock | _BUILD_LOCK
-        if connection.execute("SELECT pg_try_advisory_lock(%s)", (lock,)).fetchone() != (True,):
-            return False
+        connection.patience_s = None
+        connection.execute(
+            # A build waits for transactions that are under way, such as scans.
+            "SELECT set_config('statement_timeout', '0', false), "
+            "set_config('lock_timeout', '0', false)"
+        )
+        lock = (birth.names.lock | _BUILD_LOCK,)
+        # Asked for again and again, since a build waits for every statement that waits.
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", lock).fetchone() != (True,):
+            if not wait or self._closed:
+                return False
+            time.sleep(_POLL_S)
         state = _state(connection, birth)
         if state is True or not self._is_due(connection):
             return False
         names = {
             "documents": birth.names.documents,
-            "index": sql.Identifier(birth.names.schema, birth.names.index_name),
+            "index": birth.names.index,
             "name": sql.Identifier(birth.names.index_name),
         }
         if state is False:  # a build that was broken off
@@ -162,6 +190,6 @@ def _state(connection: Connection, birth: Birth) -> bool | None:
     """Return whether the index is complete, None where there is none."""
     row = connection.execute(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)",
-        (f'"{birth.names.schema}"."{birth.names.index_name}"',),
+        (birth.names.index.as_string(None),),
     ).fetchone()
     return None if row is None else bool(row[0])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psycopg import sql
 
+from nearfield.errors import CollectionNotFoundError
 from nearfield.stores.base import RecallEstimate, TradeOff, TuningReport
 from nearfield.stores.recall import K, estimate, invent_queries
 
@@ -26,7 +27,6 @@ __all__ = ["Plan", "choose", "read_plan", "use"]
 _DEPTHS = (20, 40, 80, 160, 320, 640, 1000)
 """pgvector's ef_search; it takes at most 1,000."""
 _QUERIES = 200
-_SAMPLE = 2000
 _SEED = 7
 _US = 1e6
 
@@ -48,12 +48,19 @@ class Plan:
 
 
 def read_plan(connection: Connection, birth: Birth) -> Plan:
-    """Read the plan that the collection was tuned to."""
+    """Read the plan that the collection was tuned to.
+
+    Raises:
+        CollectionNotFoundError: It was dropped a moment ago.
+    """
     row = connection.execute(
         sql.SQL("SELECT settings FROM {} WHERE key = %s").format(birth.names.collections),
         (birth.names.key,),
     ).fetchone()
-    settings = row[0] if row else {}
+    if row is None:
+        name = birth.info.name
+        raise CollectionNotFoundError(f"the collection {name!r} was just dropped", name=name)
+    settings = row[0]
     return Plan(settings["depth"], settings["recall"]) if "depth" in settings else Plan()
 
 
@@ -65,15 +72,14 @@ def record(connection: Connection, birth: Birth, plan: Plan) -> None:
     )
 
 
-def use(connection: Connection, depth: int | None) -> None:
-    """Set a connection up for searches at a depth."""
+def use(connection: Connection, depth: int) -> None:
+    """Set a connection up for searches of the index at a depth."""
     connection.execute(
         "SELECT set_config('hnsw.ef_search', %s, false), "
-        "set_config('enable_indexscan', %s, false), "
         # Further candidates are fetched until enough of them match the filter.
         "set_config('hnsw.iterative_scan', 'relaxed_order', false), "
         "set_config('hnsw.max_scan_tuples', '2147483647', false)",
-        (str(depth or _DEPTHS[0]), "off" if depth is None else "on"),
+        (str(depth),),
     )
 
 
@@ -173,10 +179,3 @@ def _answers(
 def explained(steps: Any, birth: Birth) -> bool:
     """Whether PostgreSQL's own explanation says that it would use the collection's index."""
     return birth.names.index_name in json.dumps(steps)
-
-
-def sample_statement(birth: Birth) -> sql.Composed:
-    """Return a statement that draws documents at random."""
-    return sql.SQL("SELECT id, embedding FROM {} ORDER BY random() LIMIT {}").format(
-        birth.names.documents, sql.Literal(_SAMPLE)
-    )

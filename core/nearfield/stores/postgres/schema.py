@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+MIN_PGVECTOR = (0, 8)
 MAX_DIMENSION = 16_000
 """What pgvector's type ``vector`` holds."""
 _SETUP_LOCK = 0x6E66_7067
@@ -89,8 +91,13 @@ class Names:
         return sql.Identifier(self.schema, "collections")
 
     @property
+    def index(self) -> sql.Identifier:
+        """The index of its vectors."""
+        return sql.Identifier(self.schema, self.index_name)
+
+    @property
     def index_name(self) -> str:
-        """The name of the index of its vectors, in the same schema."""
+        """The name of that, without the schema's."""
         return f"documents_{self.key}_vectors"
 
     @property
@@ -130,6 +137,7 @@ def read(connection: Connection, server: Server, name: str) -> Birth:
     key, metric, embedding, version = row
     if version > FORMAT_VERSION:
         raise FormatVersionError(found=version, supported=FORMAT_VERSION, path=server.shown)
+    _check_pgvector(connection, server)
     info = CollectionInfo(name, EmbeddingInfo.from_dict(embedding), Metric(metric))
     return Birth(info, Names(server.schema, key))
 
@@ -144,10 +152,10 @@ def create(connection: Connection, server: Server, info: CollectionInfo) -> None
     made = Names(server.schema, secrets.token_hex(16))
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
-        if connection.execute(
-            "SELECT to_regclass(%s)", (f'"{server.schema}".collections',)
-        ).fetchone() == (None,):
+        listed = made.collections.as_string(None)
+        if connection.execute("SELECT to_regclass(%s)", (listed,)).fetchone() == (None,):
             _set_up(connection, server)
+        _check_pgvector(connection, server)
         try:
             connection.execute(
                 _in_schema(
@@ -171,7 +179,7 @@ def create(connection: Connection, server: Server, info: CollectionInfo) -> None
                     schema=sql.Identifier(server.schema),
                     documents=made.documents,
                     dimension=sql.Literal(info.embedding.dimension),
-                    config=sql.Literal(f'"{server.schema}".words'),
+                    config=sql.Literal(sql.Identifier(server.schema, "words").as_string(None)),
                     characters=sql.Literal(_SEARCHED_CHARACTERS),
                 )
             )
@@ -218,11 +226,11 @@ def _taken_alone(connection: Connection, server: Server, name: str) -> Birth:
 
 
 def _set_up(connection: Connection, server: Server) -> None:
-    encoding = connection.execute("SHOW server_encoding").fetchone()
-    if encoding != ("UTF8",):
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
         raise StoreError(
-            f"{server.shown} keeps text as {encoding and encoding[0]}, expected UTF8; make a "
-            "database with ENCODING 'UTF8' TEMPLATE template0"
+            f"{server.shown} keeps text as {encoding}, expected UTF8; make a database with "
+            "ENCODING 'UTF8' TEMPLATE template0"
         )
     if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
         try:
@@ -233,7 +241,13 @@ def _set_up(connection: Connection, server: Server) -> None:
                 f"({error.diag.message_primary}); install it, and let a superuser run: "
                 "CREATE EXTENSION vector"
             ) from error
-    for statement in _SETUP:
+    statements: tuple[str, ...] = _SETUP
+    # Who may not make schemas may not say IF NOT EXISTS of one, either.
+    if connection.execute(
+        "SELECT 1 FROM pg_namespace WHERE nspname = %s", (server.schema,)
+    ).fetchone():
+        statements = statements[1:]
+    for statement in statements:
         connection.execute(
             sql.SQL(statement).format(
                 schema=sql.Identifier(server.schema),
@@ -244,6 +258,19 @@ def _set_up(connection: Connection, server: Server) -> None:
                 punctuation=sql.Literal(_PUNCTUATION),
                 spaces=sql.Literal(" " * len(_PUNCTUATION)),
             )
+        )
+
+
+def _check_pgvector(connection: Connection, server: Server) -> None:
+    row = connection.execute(
+        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    ).fetchone()
+    version = str(row[0]) if row else "0"
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < MIN_PGVECTOR:
+        raise StoreError(
+            f"{server.shown} has pgvector {version if row else 'no more'}, expected "
+            f"{'.'.join(map(str, MIN_PGVECTOR))} or newer, whose searches find what matches a "
+            "filter; install it, and run: ALTER EXTENSION vector UPDATE"
         )
 
 
@@ -272,7 +299,7 @@ def _taken(server: Server, name: str) -> CollectionExistsError:
 
 
 _SETUP = (
-    "CREATE SCHEMA IF NOT EXISTS {schema}",
+    "CREATE SCHEMA {schema}",
     """CREATE TABLE {collections} (
         name text COLLATE "C" PRIMARY KEY, key text NOT NULL UNIQUE, metric text NOT NULL,
         embedding jsonb NOT NULL, format integer NOT NULL,
@@ -303,7 +330,8 @@ _TABLE = (
         created_at timestamptz NOT NULL,
         embedding vector({dimension}) NOT NULL,
         words tsvector GENERATED ALWAYS AS
-            (to_tsvector({config}::regconfig, {schema}.plain(left(text, {characters})))) STORED
+            (to_tsvector({config}::regconfig,
+                left({schema}.plain(left(text, {characters})), {characters}))) STORED
     )""",
     "CREATE INDEX ON {documents} USING gin (fields jsonb_path_ops)",
     "CREATE INDEX ON {documents} USING gin (words)",

@@ -1,0 +1,1 @@
+"""Collections in Chroma: ``chroma:///folder`` and ``chroma://host:port``."""

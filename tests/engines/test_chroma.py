@@ -1,0 +1,338 @@
+"""What is Chroma's alone: its index, its batches, a folder's lock, a server that comes and goes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nearfield
+from nearfield import Document, F
+from nearfield.errors import (
+    ClosedError,
+    ForkedProcessError,
+    InvalidURLError,
+    StoreBusyError,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedFilterError,
+)
+
+chromadb = pytest.importorskip("chromadb", reason="chromadb is not installed")
+
+DIMENSION = 32
+DOCUMENTS = 3000
+SECRET = "s3cr3t-token"
+
+
+@pytest.fixture
+def folder_url(tmp_path):
+    return f"chroma://{(tmp_path / 'database').as_posix()}"
+
+
+@pytest.fixture(params=["a folder", "a server"])
+def url(request, folder_url):
+    return folder_url if request.param == "a folder" else request.getfixturevalue("chroma").url()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    numbers = np.random.default_rng(5)
+    return numbers.standard_normal((DOCUMENTS, DIMENSION)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["cosine", "euclidean"])
+def indexed(request, rows, tmp_path_factory):
+    """A collection that is too large to compare as a whole, written in several batches."""
+    url = f"chroma://{tmp_path_factory.mktemp('indexed').as_posix()}"
+    with nearfield.open(url, dimension=DIMENSION, metric=request.param) as collection:
+        collection.upsert(
+            [Document("", id=f"{i:04}", metadata={"n": i}) for i in range(DOCUMENTS)], vectors=rows
+        )
+        yield collection
+
+
+def truth(metric, rows, query, k, allowed=DOCUMENTS):
+    rows = rows[:allowed]
+    apart = -np.linalg.norm(rows - query, axis=1)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    scores = units @ query if metric == "cosine" else apart
+    return {f"{i:04}" for i in np.argsort(-scores)[:k]}
+
+
+@pytest.mark.parametrize("matching", [3, 60, 900, DOCUMENTS])
+def test_a_filter_never_costs_results_though_a_graph_is_searched(indexed, rows, matching):
+    recalls = []
+    for query in np.random.default_rng(7).standard_normal((15, DIMENSION)).astype(np.float32):
+        hits = indexed.search(query, where=F.n < matching)
+        assert len(hits) == min(10, matching)
+        expected = truth(indexed.info.metric, rows, query, 10, matching)
+        recalls.append(len(expected & {hit.id for hit in hits}) / min(10, matching))
+    assert np.mean(recalls) >= 0.97
+
+
+def test_everything_is_found_though_the_graph_does_not_lead_to_all(indexed, rows):
+    for k in (DOCUMENTS - 1, DOCUMENTS):
+        hits = indexed.search(rows[0], k=k)
+        assert len({hit.id for hit in hits}) == k
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_ties_beyond_the_candidates_are_ordered_by_id(folder_url):
+    with nearfield.open(folder_url, dimension=DIMENSION) as collection:
+        names = [f"{i:04}" for i in np.random.default_rng(1).permutation(2000)]
+        collection.upsert([Document("", id=i) for i in names], vectors=np.ones((2000, DIMENSION)))
+        hits = collection.search(np.ones(DIMENSION), k=5)
+        assert [hit.id for hit in hits] == ["0000", "0001", "0002", "0003", "0004"]
+
+
+def test_vectors_compared_by_cosine_come_back_bit_by_bit(indexed, rows):
+    found = indexed.get([f"{i:04}" for i in range(0, DOCUMENTS, 300)], include=["embedding"])
+    assert all((d.embedding == rows[300 * i]).all() for i, d in enumerate(found))
+
+
+def test_what_chroma_cannot_evaluate_is_refused(url):
+    with nearfield.open(url, dimension=2) as collection:
+        collection.upsert(Document("", id="a", metadata={"s": "text"}), vectors=[1, 0])
+        for where in (
+            {"s": {"$text_match": "ex"}},
+            {"s": {"$text_match_insensitive": "EX"}},
+            {"s": {"$gt": "t" * 29}},
+            {"$or": [{"n": {"$gt": i}} for i in range(500)]},
+        ):
+            for call in (collection.count, lambda where: collection.search([1, 0], where=where)):
+                with pytest.raises(UnsupportedFilterError, match=r"Chroma"):
+                    call(where)
+            with pytest.raises(UnsupportedFilterError):
+                collection.delete(where=where)
+        assert len(collection) == 1
+        assert collection.count(F.s.in_([str(i) for i in range(4999)] + ["text"])) == 1
+
+
+def test_a_collection_that_others_dropped_is_closed(url):
+    with nearfield.open(url, dimension=2) as collection:
+        collection.upsert("a", vectors=[1, 0])
+        client = collection._store._handle._client
+        client.delete_collection("nearfield-default-0")
+        for call in (collection.count, lambda: collection.search([1, 0])):
+            with pytest.raises(ClosedError, match="dropped"):
+                call()
+
+
+def test_collections_of_others_are_left_alone(url):
+    database = nearfield.connect(url)
+    with database.create(dimension=2) as collection:
+        client = collection._store._handle._client
+        client.create_collection("theirs", embedding_function=None)
+        client.create_collection("nearfield-taken-0", embedding_function=None)
+        assert database.names() == ["default", "taken"]
+        with pytest.raises(StoreError, match="not made by nearfield"):
+            database.open("taken")
+
+
+def test_one_process_at_a_time_has_a_folder(folder_url):
+    look = "import sys, nearfield; nearfield.connect(sys.argv[1], timeout_s=0.2).names()"
+    command = [sys.executable, "-c", look, folder_url]
+    with nearfield.open(folder_url, dimension=2):
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "StoreBusyError" in other.stderr
+        assert "chroma run" in other.stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_looking_into_a_folder_makes_nothing(folder_url):
+    assert nearfield.connect(folder_url).names() == []
+    with pytest.raises(LookupError):
+        nearfield.open(folder_url, create=False)
+    assert not Path(folder_url.removeprefix("chroma://")).exists()
+
+
+def test_a_forked_child_connects_anew_or_is_told_that_it_cannot(url):
+    with nearfield.open(url, dimension=2) as collection:
+        collection.upsert(Document("", id="a"), vectors=[1, 0])
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if collection.get("a") is not None else 2
+            except ForkedProcessError:
+                code = 3
+            finally:
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status == (0 if "127.0.0.1" in url else 3)
+        assert collection.get("a") is not None
+
+
+def test_threads_write_the_same_ids_and_no_field_is_left_of_any(url):
+    with nearfield.open(url, dimension=2) as collection:
+        failures = []
+
+        def write(writer):
+            try:
+                for _ in range(5):
+                    batch = [
+                        Document(str(writer), id=str(i), metadata={f"w{writer}": 1})
+                        for i in range(20)
+                    ]
+                    collection.upsert(batch, vectors=np.ones((20, 2)))
+            except BaseException as error:  # noqa: BLE001  reported by the test itself
+                failures.append(error)
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert len(collection) == 20
+        (last,) = {document.text for document in collection.scan()}
+        assert [collection.count(F[f"w{i}"].exists()) for i in range(8)].count(20) == 1
+        assert collection.count(F[f"w{last}"].exists()) == 20
+
+
+def test_a_token_comes_from_the_environment_and_is_shown_nowhere(chroma, monkeypatch, caplog):
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("CHROMA_API_KEY", SECRET)
+    with nearfield.open(chroma.url(), dimension=2) as collection:
+        client = collection._store._handle._client
+        assert client._server._session.headers["x-chroma-token"] == SECRET
+        said = [repr(collection), str(collection.stats()), repr(nearfield.connect(chroma.url()))]
+    for bad in (
+        "chroma://127.0.0.1:1",
+        f"chroma://user:{SECRET}@127.0.0.1:1",
+        f"chroma://127.0.0.1:1?token={SECRET}",
+        f"chroma://127.0.0.1:port?x={SECRET}",
+    ):
+        with pytest.raises((StoreUnavailableError, InvalidURLError)) as refusal:
+            nearfield.connect(bad, timeout_s=0.5).names()
+        said.append(str(refusal.value))
+    assert SECRET not in "".join(said) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "chroma://",
+        "chroma:///",
+        "chroma:///a%00b",
+        "chroma://host:99999",
+        "chroma://host/path",
+        "chroma://host?ssl=maybe",
+        "chroma://host?nonsense=1",
+        "chroma:///folder?database=x",
+        "chroma://[::1",
+    ],
+)
+def test_a_url_that_says_nothing_clear_is_refused(url):
+    with pytest.raises(InvalidURLError):
+        nearfield.connect(url)
+
+
+def test_a_url_names_a_server_by_its_defaults():
+    shown = {
+        "chroma://host": "chroma://host:8000",
+        "chroma://host?ssl=true": "chroma://host:443?ssl=true",
+        "chroma://[::1]:9?tenant=t&database=d": "chroma://[::1]:9?tenant=t&database=d",
+        "chroma://h?tenant=default_tenant": "chroma://h:8000",
+    }
+    for url, expected in shown.items():
+        assert repr(nearfield.connect(url)) == f"Database({expected!r})"
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_server_that_is_not_there_is_named():
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1 cannot.*running"):
+        nearfield.open("chroma://127.0.0.1:1", dimension=2, timeout_s=0.5)
+
+
+def test_a_server_that_never_answers_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = nearfield.connect(f"chroma://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.3)
+        with pytest.raises(StoreBusyError, match=r"timeout_s=0\.3"):
+            database.names()
+
+
+@pytest.fixture
+def own_server():
+    """A server to be killed."""
+    from tests.chroma_server import ChromaServer
+
+    with tempfile.TemporaryDirectory(prefix="nearfield-chroma-") as folder:
+        server = ChromaServer(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+_WRITER = """
+import sys
+import nearfield
+from nearfield import Document
+with nearfield.open(sys.argv[1], dimension=2, timeout_s=60) as collection:
+    for number in range(100_000):
+        batch = [Document("", id=f"{number}/{i}", metadata={"n": number}) for i in range(3)]
+        collection.upsert(batch, vectors=[[1, 0]] * 3)
+        print(number, flush=True)
+"""
+
+
+def test_acknowledged_writes_survive_the_death_of_the_server_and_clients_go_on(own_server, soak):
+    url = own_server.url()
+    with nearfield.open(url, dimension=2, timeout_s=30) as reader:
+        for _ in range(soak):
+            command = [sys.executable, "-c", _WRITER, url]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+                acknowledged = [int(writer.stdout.readline()) for _ in range(20)]
+                own_server.kill()
+                own_server.start()
+                # The writer does not notice but for the wait.
+                acknowledged += [int(writer.stdout.readline()) for _ in range(10)]
+                writer.kill()
+            whole = {f"{number}/{i}" for number in acknowledged for i in range(3)}
+            assert whole <= {document.id for document in reader.scan()}
+            assert reader.count(F.n == acknowledged[-1]) == 3
+            assert reader.search([1, 0], k=1)
+
+
+def test_a_server_that_stays_away_is_an_error_and_one_that_returns_is_not(own_server):
+    with nearfield.open(own_server.url(), dimension=2, timeout_s=1) as collection:
+        collection.upsert(Document("", id="a"), vectors=[1, 0])
+        own_server.kill()
+        for call in (
+            lambda: collection.search([1, 0]),
+            lambda: collection.delete("a"),
+            lambda: collection.upsert(Document("", id="b"), vectors=[1, 0]),
+            lambda: list(collection.scan()),
+            collection.stats,
+        ):
+            with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+                call()
+        own_server.start()
+        assert collection.get("a") is not None
+        collection.upsert(Document("", id="b"), vectors=[1, 0])
+        assert len(collection) == 2
+
+
+def test_acknowledged_writes_in_a_folder_survive_kill_9(folder_url):
+    command = [sys.executable, "-c", _WRITER, folder_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        acknowledged = [int(writer.stdout.readline()) for _ in range(20)]
+        writer.kill()
+    with nearfield.open(folder_url, create=False) as collection:
+        whole = {f"{number}/{i}" for number in acknowledged for i in range(3)}
+        assert whole <= {document.id for document in collection.scan()}
+        collection.upsert(Document("", id="more"), vectors=[0, 1])
+        assert collection.search([0, 1], k=1)[0].id == "more"
