@@ -151,7 +151,7 @@ def test_a_killed_copy_goes_on(new_url, documents, target):
         begun = len(copied)
     report = copy(nearfield.connect(here), nearfield.connect(there))
     assert report.documents == 6000
-    assert report.written == 6000 - begun
+    assert report.written <= 6000 - begun  # a server may finish a write of the dead
     assert contents(there) == contents(here)
 
 
