@@ -181,6 +181,7 @@ def serve(
     application = make(settings.public_url or url)
     config = uvicorn.Config(
         application.asgi,
+        http="h11",  # httptools, which uvicorn prefers, keeps the blanks around a header's value
         log_config=None,
         access_log=False,
         lifespan="on",
