@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 import psycopg
 from pgvector.psycopg import register_vector
+from psycopg.types.json import Jsonb
 from tests.postgres_server import PostgresServer, postgres_server
 
 import nearfield
@@ -142,15 +144,17 @@ def _inserts(
 
 
 def _copy(client: psycopg.Connection[Any], batch: list[Document]) -> None:
-    moment = np.datetime64("now").astype(object)
+    moment = datetime.now(UTC)
     with (
         client.transaction(),
         client.cursor() as cursor,
-        cursor.copy(f"COPY bare ({_COLUMNS}) FROM STDIN") as copy,
+        cursor.copy(f"COPY bare ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy,
     ):
+        copy.set_types(["text", "text", "text", "jsonb", "timestamptz", "vector"])
         for document in batch:
             text = msgspec.json.encode(document.metadata).decode()
-            copy.write_row((document.id, document.text, text, text, moment, document.embedding))
+            fields = Jsonb(document.metadata)
+            copy.write_row((document.id, document.text, text, fields, moment, document.embedding))
 
 
 def _searches(
