@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 KEY = "sk-test-5f0e1d2c3b4a59687766554433221100"
 MODEL = "hashing"
+WORDS = "wing flow shock heat plate layer nose cone jet wake drag lift mach sonic".split()
+TEXTS = [f"{WORDS[n % 14]} {WORDS[n // 14 % 14]} number {n}" for n in range(300)]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ DatabaseOption = Annotated[
         "--db",
         envvar="NEARFIELD_DB",
         metavar="PATH",
-        help="The database: a folder, made at the first write.",
+        help="The database: a folder, made at the first write, or a URL such as "
+        "postgresql://user@host/database.",
     ),
 ]
 CollectionOption = Annotated[

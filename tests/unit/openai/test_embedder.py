@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("openai", minversion="3", reason="openai is not installed")
 
-from tests.openai_server import KEY, Fault, OpenAIServer, connect
+from tests.openai_server import KEY, TEXTS, Fault, OpenAIServer, connect
 
 import nearfield
 from nearfield.embedders import AsyncEmbedder, CachedEmbedder, OpenAIEmbedder, load
@@ -33,28 +33,6 @@ from nearfield.errors import (
     InvalidDocumentError,
     InvalidInputError,
 )
-
-WORDS = "wing flow shock heat plate layer nose cone jet wake drag lift mach sonic".split()
-TEXTS = [f"{WORDS[n % 14]} {WORDS[n // 14 % 14]} number {n}" for n in range(300)]
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    with OpenAIServer() as server:
-        yield server
-
-
-@pytest.fixture
-def embedder(server):
-    with connect(server) as embedder:
-        yield embedder
-
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("openai", minversion="3", reason="openai is not installed")
 
-from tests.openai_server import Fault, OpenAIServer, connect
+from tests.openai_server import TEXTS, Fault, OpenAIServer, connect
 
 import nearfield
 from nearfield import Document
@@ -24,28 +24,6 @@ from nearfield.embedders.openai.exchange import shorter
 from nearfield.errors import (
     InvalidDocumentError,
 )
-
-WORDS = "wing flow shock heat plate layer nose cone jet wake drag lift mach sonic".split()
-TEXTS = [f"{WORDS[n % 14]} {WORDS[n // 14 % 14]} number {n}" for n in range(300)]
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    with OpenAIServer() as server:
-        yield server
-
-
-@pytest.fixture
-def embedder(server):
-    with connect(server) as embedder:
-        yield embedder
-
 
 LONG = " ".join(["word"] * 90)
 

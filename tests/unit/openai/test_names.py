@@ -22,27 +22,6 @@ from nearfield.errors import (
     MissingDependencyError,
 )
 
-WORDS = "wing flow shock heat plate layer nose cone jet wake drag lift mach sonic".split()
-TEXTS = [f"{WORDS[n % 14]} {WORDS[n // 14 % 14]} number {n}" for n in range(300)]
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    with OpenAIServer() as server:
-        yield server
-
-
-@pytest.fixture
-def embedder(server):
-    with connect(server) as embedder:
-        yield embedder
-
 
 def fingerprint(model=MODEL, **options):
     options = {"base_url": "http://127.0.0.1:8080/v1", "dimension": 32, **options}

@@ -22,7 +22,7 @@ pytest.importorskip("openai", minversion="3", reason="openai is not installed")
 import httpx2
 import msgspec
 import openai
-from tests.openai_server import KEY, MODEL, Fault, OpenAIServer, connect, encode_base64
+from tests.openai_server import KEY, MODEL, Fault, connect, encode_base64
 
 from nearfield.embedders import OpenAIEmbedder, RateLimitedEmbedder, RetryingEmbedder, contract
 from nearfield.embedders.openai import failures
@@ -31,24 +31,6 @@ from nearfield.errors import EmbeddingError, InvalidDocumentError
 
 TEXTS = ["wing flow", "shock wave", "heat plate", "boundary layer"]
 SOON = {"retry-after": "0.01"}
-
-
-@pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    with OpenAIServer() as server:
-        yield server
-
-
-@pytest.fixture
-def embedder(server):
-    with connect(server) as embedder:
-        yield embedder
 
 
 @pytest.fixture(params=["threads", "event loop"])
