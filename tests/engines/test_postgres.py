@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.engines.restarts import Restarts
 from tests.postgres_server import PostgresServer, psycopg
 
 import nearfield
@@ -240,18 +239,6 @@ def test_a_forked_child_makes_connections_of_its_own(url):
         assert collection.get("a") is not None
 
 
-_WRITER = """
-import sys
-import nearfield
-from nearfield import Document
-with nearfield.open(sys.argv[1], dimension=2, timeout_s=30) as collection:
-    for number in range(100_000):
-        batch = [Document("", id=f"{number}/{i}") for i in range(3)]
-        collection.upsert(batch, vectors=[[1, 0]] * 3)
-        print(number, flush=True)
-"""
-
-
 @pytest.fixture
 def own_server():
     """A server to be killed; it flushes as it would in earnest."""
@@ -264,41 +251,8 @@ def own_server():
             server.kill()
 
 
-def test_acknowledged_writes_survive_the_death_of_the_server_and_clients_go_on(own_server, soak):
-    with nearfield.open(own_server.url(), dimension=2) as reader:
-        for _ in range(2 * soak):
-            command = [sys.executable, "-c", _WRITER, own_server.url()]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-                acknowledged = [int(writer.stdout.readline()) for _ in range(40)]
-                own_server.kill()
-                own_server.start()
-                # The writer does not notice but for the wait.
-                acknowledged += [int(writer.stdout.readline()) for _ in range(20)]
-                writer.kill()
-            counted = {document.id for document in reader.scan()}
-            whole = {f"{number}/{i}" for number in acknowledged for i in range(3)}
-            assert whole <= counted
-            assert len(counted) % 3 == 0  # no half batch
-            assert reader.search([1, 0], k=1)
-
-
-def test_a_server_that_stays_away_is_an_error_and_one_that_returns_is_not(own_server):
-    with nearfield.open(own_server.url(), dimension=2, timeout_s=1) as collection:
-        collection.upsert(Document("", id="a"), vectors=[1, 0])
-        own_server.kill()
-        for call in (
-            lambda: collection.search([1, 0]),
-            lambda: collection.delete("a"),
-            lambda: collection.upsert(Document("", id="b"), vectors=[1, 0]),
-            lambda: list(collection.scan()),
-            collection.stats,
-        ):
-            with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-                call()
-        own_server.start()
-        assert collection.get("a") is not None
-        collection.upsert(Document("", id="b"), vectors=[1, 0])
-        assert len(collection) == 2
+class TestRestarts(Restarts):
+    """A server whose settings are those of earnest use."""
 
 
 def test_a_collection_that_others_dropped_is_closed(url):
