@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from nearfield.batches import Batch
+from nearfield.closing import Closing
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.embedders import contract, items
 from nearfield.errors import (
@@ -43,9 +44,6 @@ from nearfield.validation import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from numpy.typing import ArrayLike, NDArray
 
     from nearfield.embedders import Embedder
@@ -73,7 +71,7 @@ __all__ = ["Collection"]
 _SCAN_ROWS = 256
 
 
-class Collection:
+class Collection(Closing):
     """Documents with embeddings, searched by meaning, by words, or both. Made by ``open``.
 
     Safe to use from any number of threads, and to open in any number of processes at once. Every
@@ -703,32 +701,6 @@ class Collection:
     def close(self) -> None:
         """Let go of every resource; any later call raises ``ClosedError``. Idempotent."""
         self._store.close()
-
-    async def aclose(self) -> None:
-        """Close without blocking the event loop; see :meth:`close`."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     # ── within ───────────────────────────────────────────────────────────────────────────────
 

@@ -24,13 +24,13 @@ from langchain_nearfield.documents import (
 from langchain_nearfield.embeddings import LangChainEmbedder, NearfieldEmbeddings, as_embedder
 from langchain_nearfield.filters import read_filter
 from langchain_nearfield.search_types import SearchType
+from nearfield.closing import Closing
 from nearfield.documents import SearchMode
 from nearfield.errors import EmbedderRequiredError, InvalidInputError
 from nearfield.ranking import relevance
 from nearfield.validation import check_ids, check_share
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from langchain_core.documents import Document
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["NearfieldVectorStore"]
 
 
-class NearfieldVectorStore(VectorStore):
+class NearfieldVectorStore(VectorStore, Closing):
     """A nearfield collection as a LangChain vector store.
 
     Every write is on the disk when the call returns, and seen by the next search of any thread or
@@ -573,32 +573,6 @@ class NearfieldVectorStore(VectorStore):
         self._collection.close()
         if self._temporary is not None:
             self._temporary()
-
-    async def aclose(self) -> None:
-        """Close without blocking the event loop; see :meth:`close`."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def _pairs(

@@ -337,6 +337,11 @@ class Wire:
             if answer.get("id") == self._last:
                 return answer
 
+    async def read_to_the_end(self):
+        """Read what is left: every request has had its answer, news may still be on the way."""
+        while line := await self._process.stdout.readline():
+            assert "method" in json.loads(line)
+
     async def _read(self):
         line = await asyncio.wait_for(self._process.stdout.readline(), LIMIT_S)
         assert line, "the server ended"
@@ -366,7 +371,7 @@ async def stdio_server(data):
             await wire.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
             yield wire
             process.stdin.close()
-            assert await asyncio.wait_for(process.stdout.read(), LIMIT_S) == b""
+            await asyncio.wait_for(wire.read_to_the_end(), LIMIT_S)
             assert await asyncio.wait_for(process.wait(), LIMIT_S) == 0
         finally:
             if process.returncode is None:

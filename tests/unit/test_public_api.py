@@ -65,7 +65,7 @@ def test_the_public_names_are_these():
 
 
 def test_a_collection_has_these_methods():
-    public = {name for name in vars(Collection) if not name.startswith("_")}
+    public = {name for name in dir(Collection) if not name.startswith("_")}
     others = {"info", "embedder", "ledger", "modes"}
     assert public == {*TWINS, *(f"a{name}" for name in TWINS), *others}
 

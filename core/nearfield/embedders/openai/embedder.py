@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nearfield.closing import Closing
 from nearfield.embedders.forks import begin_anew_after_fork
 from nearfield.embedders.openai import tokens
 from nearfield.embedders.openai.batches import pack
@@ -33,7 +34,6 @@ from nearfield.validation import check_positive, check_seconds, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -49,7 +49,7 @@ _EMPTY = " "
 """Sent in place of an empty text, which the API refuses."""
 
 
-class OpenAIEmbedder:
+class OpenAIEmbedder(Closing):
     """Embeds with a model of OpenAI's, or with any other behind a server with the same API.
 
     Texts are sent in batches, several at once. A request is repeated after 429, 5xx, a timeout or
@@ -146,28 +146,6 @@ class OpenAIEmbedder:
 
     def __repr__(self) -> str:
         return f"OpenAIEmbedder({self._settings.name(self._dimension)!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     @property
     def info(self) -> EmbeddingInfo:

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
@@ -34,6 +33,7 @@ from llama_index.vector_stores.nearfield.queries import Search, by_meaning, read
 from llama_index.vector_stores.nearfield.restrictions import ListedNodes
 from llama_index.vector_stores.nearfield.results import reranked, result_of, scored_nodes
 from nearfield import Collection, F, Metric
+from nearfield.closing import Closing
 from nearfield.errors import (
     ClosedError,
     CollectionNotFoundError,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["NearfieldVectorStore"]
 
 
-class NearfieldVectorStore(BasePydanticVectorStore):
+class NearfieldVectorStore(BasePydanticVectorStore, Closing):
     """Keep nodes in a nearfield collection: durable, filtered exactly, searched in six ways.
 
     Safe to use from any number of threads, and in any number of processes at once. Async methods
@@ -414,32 +414,6 @@ class NearfieldVectorStore(BasePydanticVectorStore):
         self._closed = True
         if self._collection is not None:
             self._collection.close()
-
-    async def aclose(self) -> None:
-        """Close without blocking the event loop; see :meth:`close`."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the arguments it was made with; the copy opens the collection anew."""
