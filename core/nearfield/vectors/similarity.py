@@ -97,9 +97,18 @@ def _dot(x: Array, y: Array) -> Array:
     return products
 
 
+def _dot_in_cache(x: Array, y: Array) -> Array:
+    """Return what :func:`_dot` does: faster for one against many, once the many were read."""
+    if len(x) == 1:
+        return np.asarray(y @ x[0])
+    if len(y) == 1:
+        return np.asarray(x @ y[0])
+    return _dot(x, y)
+
+
 def _cosine(x: Array, y: Array) -> Array:
     xx, yy = squares(x), squares(y)
-    cosines: Array = _dot(x, y) / (np.sqrt(xx) * np.sqrt(yy))
+    cosines: Array = _dot_in_cache(x, y) / (np.sqrt(xx) * np.sqrt(yy))
     odd = ~(usual(xx) & usual(yy))
     if odd.any():
         x, y = np.broadcast_arrays(x, y)
