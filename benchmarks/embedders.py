@@ -32,6 +32,8 @@ from benchmarks.embedder_rows import ROWS, Row, Setting, named
 from benchmarks.retrieval import TestCollection, evaluate
 from packaging.requirements import Requirement
 
+from nearfield.embedders import contract
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -158,8 +160,9 @@ def measure(name: str, options: Options) -> Profile:
 
 def judge(test: TestCollection, embedder: Embedder) -> Quality:
     """Rank all documents for each query by exact cosine."""
-    documents = embedder.embed_documents([document.text for document in test.documents])
-    queries = embedder.embed_queries(list(test.queries.values()))
+    texts = [document.text for document in test.documents]
+    documents = contract.embed_documents(embedder, texts, progress=_tell)  # keeps each slice
+    queries = contract.embed_queries(embedder, list(test.queries.values()))
     for vectors in (documents, queries):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.divide(vectors, lengths, out=vectors, where=lengths > 0)
@@ -169,6 +172,10 @@ def judge(test: TestCollection, embedder: Embedder) -> Quality:
         for query, places in zip(test.queries, best, strict=True)
     }
     return Quality(*evaluate(run, test.judgements))
+
+
+def _tell(done: int, total: int) -> None:
+    print(f"\r{done:,} of {total:,} documents", end="", file=sys.stderr, flush=True)
 
 
 def _perform(row: Row, cache: Path) -> Performance:

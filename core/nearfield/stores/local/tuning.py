@@ -26,7 +26,7 @@ __all__ = ["Rows", "Sample", "Sweep"]
 
 _QUERIES = 450
 _FILTERED_QUERIES = 90
-_CANDIDATES = (40, 60, 80, 120, 160, 240, 320, 480)
+_CANDIDATES = (40, 60, 80, 100, 120, 160, 240, 320, 480)
 """Fewer would save a few microseconds, and make recall depend on what is asked the most."""
 _FILTERED_CANDIDATES = (*_CANDIDATES, 720, 1080, 1600)
 _GRAPH_CANDIDATES = (10, 16, 24, 40)
