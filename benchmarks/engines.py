@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--rounds", type=int, default=500)
     arguments = parser.parse_args()
-    documents, queries = _documents(arguments.count)
+    documents, queries = documents_and_queries(arguments.count)
     with postgres_server() as server:
         figures = _postgresql(server, documents, queries, arguments.rounds)
     for name, value in figures.items():
@@ -58,7 +58,8 @@ def _verdict(name: str, value: float, bar: float) -> str:
     return f"{'PASS' if good else 'MISS'} (bar {bar:g})"
 
 
-def _documents(count: int) -> tuple[list[Document], np.ndarray[Any, Any]]:
+def documents_and_queries(count: int) -> tuple[list[Document], np.ndarray[Any, Any]]:
+    """Draw documents around centres, and queries around the same."""
     numbers = np.random.default_rng(1)
     centres = numbers.standard_normal((_CENTRES, DIMENSION), np.float32)
 
