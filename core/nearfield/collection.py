@@ -745,18 +745,20 @@ class Collection(Closing):
             raise EmbeddingError(f"{model!r} returned what is no embedding: {error}") from error
 
     def _embed(self, queries: Queries) -> Queries:
-        if queries.images is not None:
-            embedded = contract.embed_images(self.embedder, queries.images)
-        else:
-            embedded = contract.embed_queries(self.embedder, queries.words)
+        with contract.named_as_queries(len(queries.images or queries.words)):
+            if queries.images is not None:
+                embedded = contract.embed_images(self.embedder, queries.images)
+            else:
+                embedded = contract.embed_queries(self.embedder, queries.words)
         return Queries(queries.texts, self._fitting(embedded))
 
     async def _aembed(self, queries: Queries) -> Queries:
         embedder = await self._aembedder()
-        if queries.images is not None:
-            embedded = await contract.aembed_images(embedder, queries.images)
-        else:
-            embedded = await contract.aembed_queries(embedder, queries.words)
+        with contract.named_as_queries(len(queries.images or queries.words)):
+            if queries.images is not None:
+                embedded = await contract.aembed_images(embedder, queries.images)
+            else:
+                embedded = await contract.aembed_queries(embedder, queries.words)
         return Queries(queries.texts, self._fitting(embedded))
 
     async def _aembedder(self) -> Embedder:

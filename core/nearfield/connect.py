@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Database", "connect", "open"]
 
 _POSTGRES = ("postgresql://", "postgres://")
+_SEVERAL_POSTGRES = "postgresql+sharded://"
 _CHROMA = "chroma://"
+_MILVUS = "milvus://"
+_PINECONE = "pinecone://"
 GIVEN_VECTORS = "given vectors"
 """The model's name in a collection that has no embedder."""
 
@@ -177,9 +180,13 @@ def connect(
     Args:
         url: A folder, as a path or a ``file://`` URL, which is made with the first collection; or
             ``postgresql://user@host:5432/database``, whose password is better given by the
-            environment variable PGPASSWORD; or a Chroma: ``chroma:///path/to/folder``, or a server,
+            environment variable PGPASSWORD, or ``postgresql+sharded://user@host1,host2/database``
+            for collections that are spread over several servers; or a Chroma:
+            ``chroma:///path/to/folder``, or a server,
             ``chroma://host:8000?ssl=true&tenant=…&database=…``, whose token is given by the
-            environment variable CHROMA_API_KEY.
+            environment variable CHROMA_API_KEY; or a Milvus: ``milvus:///path/to/file.db``, or a
+            server, ``milvus://host:19530?ssl=true&database=…``, whose token is given by
+            MILVUS_TOKEN; or ``pinecone://``, whose key is given by PINECONE_API_KEY.
         read_only: Refuse every write.
         durability: ``"full"``: an acknowledged write survives kill -9 and power loss.
             ``"normal"``: it survives kill -9; a power loss can take the last writes with it.
@@ -197,10 +204,14 @@ def connect(
             f"durability is {durability!r}, expected one of: {', '.join(Durability)}"
         ) from None
     wait_s = check_seconds(timeout_s, "timeout_s")
-    if isinstance(url, str) and url.startswith(_POSTGRES):
+    if isinstance(url, str) and url.startswith((*_POSTGRES, _SEVERAL_POSTGRES)):
         return _postgres(url, read_only=read_only, durability=level, timeout_s=wait_s)
     if isinstance(url, str) and url.startswith(_CHROMA):
         return _chroma(url, read_only=read_only, timeout_s=wait_s)
+    if isinstance(url, str) and url.startswith(_MILVUS):
+        return _milvus(url, read_only=read_only, timeout_s=wait_s)
+    if isinstance(url, str) and url.startswith(_PINECONE):
+        return _pinecone(url, read_only=read_only, timeout_s=wait_s)
     from nearfield.stores.local.database import LocalDatabase  # opens SQLite
 
     root = _local_path(url)
@@ -257,9 +268,13 @@ def _postgres(url: str, *, read_only: bool, durability: Durability, timeout_s: f
     from nearfield.stores.postgres.connections import Server
     from nearfield.stores.postgres.database import PostgresDatabase
 
-    server = Server.at(
-        url, timeout_s=timeout_s, read_only=read_only, durable=durability is Durability.FULL
-    )
+    durable = durability is Durability.FULL
+    if url.startswith(_SEVERAL_POSTGRES):
+        from nearfield.stores.postgres.sharded_database import ShardedDatabase, servers_at
+
+        servers, shown = servers_at(url, timeout_s=timeout_s, read_only=read_only, durable=durable)
+        return Database(ShardedDatabase(servers, shown), shown)
+    server = Server.at(url, timeout_s=timeout_s, read_only=read_only, durable=durable)
     return Database(PostgresDatabase(server), server.shown)
 
 
@@ -272,6 +287,28 @@ def _chroma(url: str, *, read_only: bool, timeout_s: float) -> Database:
 
     address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
     return Database(ChromaDatabase(address), address.shown)
+
+
+def _milvus(url: str, *, read_only: bool, timeout_s: float) -> Database:
+    for package in ("pymilvus", "tenacity"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, extra="milvus", purpose=_MILVUS)
+    from nearfield.stores.milvus.address import Address
+    from nearfield.stores.milvus.database import MilvusDatabase
+
+    address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
+    return Database(MilvusDatabase(address), address.shown)
+
+
+def _pinecone(url: str, *, read_only: bool, timeout_s: float) -> Database:
+    for package in ("pinecone", "tenacity"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, extra="pinecone", purpose=_PINECONE)
+    from nearfield.stores.pinecone.address import Address
+    from nearfield.stores.pinecone.database import PineconeDatabase
+
+    address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
+    return Database(PineconeDatabase(address), address.shown)
 
 
 def _local_path(url: str | Path) -> Path:
@@ -297,7 +334,8 @@ def _path_of_url(url: str) -> str:
     # Without the rest, which may hold a password.
     raise InvalidURLError(
         f"no store answers to {parts.scheme}://; known: a folder's path, file:///path, "
-        "postgresql://user@host/database, chroma:///path and chroma://host:8000"
+        "postgresql://user@host/database, postgresql+sharded://user@host1,host2/database, "
+        "chroma:///path, chroma://host:8000, milvus:///path, milvus://host:19530 and pinecone://"
     )
 
 

@@ -25,17 +25,22 @@
     │   ├── ReadOnlyError (PermissionError)
     │   ├── StorageFullError (OSError)
     │   ├── StoreUnavailableError (ConnectionError) a server cannot be reached
+    │   ├── PartialWriteError                      some servers wrote their part, others failed
     │   ├── CorruptionError                        damage was found; nothing damaged is served
     │   ├── FormatVersionError                     written by a newer nearfield
     │   ├── ClosedError
     │   └── ForkedProcessError                     a handle busy while the process forked
     ├── IngestError (RuntimeError)                 a file could not be read
+    ├── WorkerError (RuntimeError)                 an ingest's workers are out of reach or failed
+    │   └── WorkerLostError                        a worker died each time a task was tried
     └── MissingDependencyError (ImportError)       names the exact pip command
 
 Each message says what happened, what was given, what was expected and what to do.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 __all__ = [
     "ClosedError",
@@ -59,6 +64,7 @@ __all__ = [
     "InvalidVectorError",
     "MissingDependencyError",
     "NearfieldError",
+    "PartialWriteError",
     "ReadOnlyError",
     "RerankingError",
     "StorageFullError",
@@ -67,11 +73,26 @@ __all__ = [
     "StoreUnavailableError",
     "UnsupportedFilterError",
     "UnsupportedOperationError",
+    "WorkerError",
+    "WorkerLostError",
 ]
 
 
 class NearfieldError(Exception):
     """The root of every error that nearfield raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Left to itself, Python calls the class with the message alone, and some want more.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[NearfieldError], args: tuple[Any, ...], state: dict[str, Any]
+) -> NearfieldError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidInputError(NearfieldError, ValueError):
@@ -212,6 +233,32 @@ class StoreUnavailableError(StoreError, ConnectionError):
     """The store's server cannot be reached, or went away in the middle."""
 
 
+class PartialWriteError(StoreError):
+    """Some of the servers that share a collection did their part of a write, and others failed.
+
+    The same call can be made again: what is done already is not done twice.
+
+    Attributes:
+        failed: The servers that did not do theirs, or of which it is not known.
+        done: The ids that are written, or deleted.
+        undone: The ids that are not, or of which it is not known. Of a write by a filter, ids are
+            in neither.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failed: tuple[str, ...],
+        done: tuple[str, ...],
+        undone: tuple[str, ...],
+    ) -> None:
+        self.failed = failed
+        self.done = done
+        self.undone = undone
+        super().__init__(message)
+
+
 class CollectionInUseError(StoreError):
     """The collection is open elsewhere, and the operation needs it alone."""
 
@@ -271,6 +318,14 @@ class IngestError(NearfieldError, RuntimeError):
     def __init__(self, message: str, *, source: str) -> None:
         self.source = source
         super().__init__(message)
+
+
+class WorkerError(NearfieldError, RuntimeError):
+    """Workers of an ingest could not be started or reached, or failed at their work."""
+
+
+class WorkerLostError(WorkerError):
+    """The worker that had a task died, and so did those that tried it again."""
 
 
 class MissingDependencyError(NearfieldError, ImportError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "check_groups",
     "check_id",
     "check_ids",
     "check_member",
@@ -68,6 +69,30 @@ def check_text(text: object, *, what: str = "text", position: int | None = None)
             position=position,
         ) from None
     return text
+
+
+def check_texts(texts: object) -> list[str]:
+    """Return several texts as a list, or raise where they are none, or one of them is no text.
+
+    Raises:
+        InvalidInputError: It is one text, which would be taken apart into its letters, or no list.
+        InvalidDocumentError: One of them cannot be stored as UTF-8.
+    """
+    refuse_one_text(texts)
+    try:
+        several = list(texts)  # type: ignore[call-overload]  # whatever it is, it is tried
+    except TypeError:
+        raise InvalidInputError(f"expected a list of texts, got {type(texts).__name__}") from None
+    return [check_text(text, position=position) for position, text in enumerate(several)]
+
+
+def refuse_one_text(texts: object) -> None:
+    """Raise ``InvalidInputError`` for a text where a list of them is expected."""
+    if isinstance(texts, str | bytes):
+        raise InvalidInputError(
+            f"expected a list of texts, got one {type(texts).__name__}, of which each letter would "
+            "be a text; put it into a list: [text]"
+        )
 
 
 def check_id(identifier: object, *, position: int | None = None) -> str:
@@ -327,6 +352,13 @@ def check_ids(ids: str | Sequence[str]) -> list[str]:
             f"expected an id or a list of them, got {type(ids).__name__}"
         ) from None
     return [check_id(identifier) for identifier in several]
+
+
+def check_groups(groups: object) -> list[str | None]:
+    """Return the groups of a ledger's records as a list, or raise ``InvalidInputError``."""
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        raise InvalidInputError(f"groups is {groups!a}, expected a list of texts")
+    return [None if group is None else check_text(group, what="a group") for group in groups]
 
 
 def _at(position: int | None) -> str:

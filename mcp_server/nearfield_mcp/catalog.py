@@ -15,6 +15,7 @@ from nearfield_mcp.scope import CURRENT, Right
 if TYPE_CHECKING:
     from nearfield import Collection, Database
     from nearfield.embedders import Embedder
+    from nearfield.rerankers import Reranker
 
 __all__ = ["Catalog", "UnknownCollectionError"]
 
@@ -29,6 +30,7 @@ class Catalog:
         databases: URLs by name. ``{tenant}`` in one stands for the tenant of the caller.
         embedder_of: Names the model for a collection, one that is new or does not say how to load
             its own; None is nearfield's choice.
+        reranker_of: Names the model that puts a collection's hits in order; None is no such model.
         read_only: Refuse every write.
         most_open: Keep as many collections open, those that were used last: each takes files of
             the system, and tenants may be many.
@@ -39,15 +41,18 @@ class Catalog:
         databases: Mapping[str, str],
         *,
         embedder_of: Callable[[str], str | None] = lambda _: None,
+        reranker_of: Callable[[str], str | None] = lambda _: None,
         read_only: bool = False,
         most_open: int = 128,
     ) -> None:
         self._urls = dict(databases)
         self._embedder_of = embedder_of
+        self._reranker_of = reranker_of
         self.read_only = read_only
         self._most_open = most_open
         self._databases: dict[str, Database] = {}
         self._models: dict[str, Embedder] = {}
+        self._rerankers: dict[str, Reranker] = {}
         self._collections: dict[tuple[str, str], Collection] = {}
         self._lock = threading.Lock()  # of the collections; never held while anything is opened
         self._once = Once()
@@ -118,6 +123,24 @@ class Catalog:
         if not known or Right.ADMIN not in scope.rights or not scope.may_use(name):
             return self.open(name)  # it says what there is
         return name, self._opened(name, create=True)
+
+    def reranker(self, name: str) -> Reranker | None:
+        """Return the model that puts the hits of a collection in order, if it has one.
+
+        Args:
+            name: Its full name.
+        """
+        spec = self._reranker_of(name)
+        if spec is None:
+            return None
+
+        def make() -> Reranker:
+            from nearfield.rerankers import load
+
+            self._rerankers[spec] = load(spec)
+            return self._rerankers[spec]
+
+        return self._rerankers.get(spec) or self._once.make(("reranker", spec), make)
 
     def versions(self) -> dict[str, int]:
         """Tell how far the caller's collections have come, of those that are open and say so."""

@@ -51,6 +51,8 @@ _GROUPS: dict[str, dict[str, str]] = {
     "what to serve": {
         "embedder": "MODEL",
         "embedders": "COLLECTION=MODEL",
+        "reranker": "MODEL",
+        "rerankers": "COLLECTION=MODEL",
         "read_only": "",
         "allow_dir": "DIR",
         "allow_urls": "",
@@ -88,7 +90,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "log_level": "LEVEL",
     },
 }
-_MANY = ("embedders", "allow_dir", "allowed_hosts", "allowed_origins")
+_MANY = ("embedders", "rerankers", "allow_dir", "allowed_hosts", "allowed_origins")
 _SWITCHES = {"read_only": "--read-write", "allow_urls": "--no-allow-urls"}
 """And the flags that say the opposite."""
 

@@ -28,7 +28,8 @@ from nearfield_mcp.results import (
 from nearfield_mcp.uris import read_uri, uri_of
 
 if TYPE_CHECKING:
-    from nearfield import Collection, Document
+    from nearfield import Collection, Document, Hit
+    from nearfield.rerankers import Reranker
 
 __all__ = ["ReadingTools"]
 
@@ -65,6 +66,7 @@ _LISTED_FIELDS = 20
 _NAMED_UNREADABLE = 20
 _LISTED_NAME_CHARS = 100
 _SAMPLE = 1_000
+_RERANKED = 50
 _FRAME = 600
 """Characters that an answer has besides its contents."""
 
@@ -112,11 +114,10 @@ class ReadingTools:
                 read_cursor(cursor, digest),
                 digest,
             )
+            options = {"mode": chosen, "where": filter, "min_score": min_score}
             return page(
                 asked,
-                lambda most: opened.search(
-                    query, k=most, mode=chosen, where=filter, min_score=min_score
-                ),
+                lambda most: _ranked(opened, query, most, self._catalog.reranker(name), options),
             )
 
         return await to_thread.run_sync(work)
@@ -298,6 +299,23 @@ class ReadingTools:
                 if len(field.name) <= _LISTED_NAME_CHARS
             ],
         )
+
+
+def _ranked(
+    opened: Collection, query: str, most: int, reranker: Reranker | None, options: dict[str, Any]
+) -> list[Hit]:
+    """Return the best hits, the first of them in the order of a reranker.
+
+    However many are asked for, it reads the same ones, so that a page goes on where the one before
+    ended. What follows has scores of another kind, so that ``min_score`` leaves it out.
+    """
+    if reranker is None:
+        return opened.search(query, k=most, **options)
+    head = opened.search(query, k=_RERANKED, candidates=_RERANKED, rerank=reranker, **options)
+    if most <= _RERANKED or options["min_score"] is not None:
+        return head[:most]
+    seen = {hit.id for hit in head}
+    return head + [hit for hit in opened.search(query, k=most, **options) if hit.id not in seen]
 
 
 def _modes(opened: Collection) -> list[str]:

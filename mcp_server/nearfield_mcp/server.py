@@ -48,6 +48,7 @@ class NearfieldServer(MCPServer[None]):
         self._catalog = Catalog(
             settings.urls,
             embedder_of=settings.embedder_of,
+            reranker_of=settings.reranker_of,
             read_only=bool(settings.read_only),
         )
         reading = ReadingTools(self._catalog)

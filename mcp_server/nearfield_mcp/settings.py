@@ -40,10 +40,12 @@ _FLAGS = {
     "database": "DATABASE",
     "databases": "NAME=DATABASE",
     "embedders": "--embedder-for",
+    "rerankers": "--reranker-for",
     "allowed_hosts": "--allowed-host",
     "allowed_origins": "--allowed-origin",
 }
 """Those that are not simply the setting's name."""
+_NO_MODEL = "none"
 _TOGETHER = ("database", "databases")
 """Whichever source gives one of these decides both."""
 
@@ -125,6 +127,12 @@ class Settings(BaseSettings):
         None, description="the model of new collections, and of old ones that do not name theirs"
     )
     embedders: _Table = Field({}, description="the model of one collection, as COLLECTION=MODEL")
+    reranker: str | None = Field(
+        None, description="a model that reads the best 50 hits of a search and puts them in order"
+    )
+    rerankers: _Table = Field(
+        {}, description="the reranker of one collection, as COLLECTION=MODEL, or none as its model"
+    )
     read_only: bool = Field(
         default=False, description="offer no tool that writes; so by default over HTTP"
     )
@@ -225,6 +233,11 @@ class Settings(BaseSettings):
     def embedder_of(self, collection: str) -> str | None:
         """Return the model for a collection; None for nearfield's own choice."""
         return self.embedders.get(collection, self.embedder)
+
+    def reranker_of(self, collection: str) -> str | None:
+        """Return the reranker for a collection; None where its hits stay as they are."""
+        spec = self.rerankers.get(collection, self.reranker)
+        return None if spec == _NO_MODEL else spec
 
     @classmethod
     def settings_customise_sources(

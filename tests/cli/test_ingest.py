@@ -150,3 +150,19 @@ def test_an_interrupted_run_says_so_on_one_line_and_goes_on_when_run_again(
     assert again.returncode == 0
     assert report["unchanged"] == kept
     assert report["added"] == 500 - kept
+
+
+def test_workers_share_the_work_and_their_rate_is_told(invoke, folder, tmp_path):
+    ran = invoke("ingest", folder, "--db", tmp_path / "db", "--workers", "2")
+    assert ran.exit_code == 0
+    summary, _ = ran.stdout.splitlines()
+    assert summary.startswith("default: 2 added; 3 chunks written in ")
+    assert summary.endswith(" a second")
+    again = invoke("ingest", folder, "--db", tmp_path / "db", "--json")
+    assert json.loads(again.stdout)["unchanged"] == 2
+
+
+def test_workers_that_are_no_number_and_no_cluster_are_refused(invoke, folder, tmp_path):
+    ran = invoke("ingest", folder, "--db", tmp_path / "db", "--workers", "many")
+    assert ran.exit_code == 2
+    assert "dask://host:8786" in ran.stderr

@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +21,9 @@ from nearfield.copying import copy
 from nearfield.errors import CollectionNotFoundError, EmbedderMismatchError, StoreError
 
 ENGINES = ["a folder", "postgresql", "chroma"]
+PAIRS = [*itertools.product(ENGINES, ENGINES), ("a folder", "pinecone"), ("pinecone", "a folder")]
+PAIRS += [("pinecone", "chroma"), ("postgresql", "pinecone")]
+PAIRS += [("a folder", "a milvus"), ("a milvus", "a folder"), ("a milvus", "milvus")]
 
 
 @pytest.fixture
@@ -31,8 +33,11 @@ def new_url(request, tmp_path):
     def make(engine):
         if engine == "a folder":
             return str(tmp_path / f"database {next(numbers)}")
-        if engine == "chroma":
-            return request.getfixturevalue("chroma").url()
+        if engine == "a milvus":
+            pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+            return f"milvus://{(tmp_path / f'{next(numbers)}.db').as_posix()}"
+        if engine in {"chroma", "milvus", "pinecone"}:
+            return request.getfixturevalue(engine).url()
         return f"{request.getfixturevalue('postgres').url()}?schema={uuid.uuid4().hex}"
 
     return make
@@ -66,7 +71,7 @@ def contents(url, name="default"):
         ]
 
 
-@pytest.mark.parametrize(("source", "target"), list(itertools.product(ENGINES, ENGINES)))
+@pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_copy_is_the_collection(new_url, documents, source, target):
     here, there = new_url(source), new_url(target)
     with nearfield.open(here, "a", dimension=8, metric="dot") as original:
@@ -87,7 +92,7 @@ def test_a_copy_is_the_collection(new_url, documents, source, target):
     assert copy(nearfield.connect(here), nearfield.connect(there), "a").written == 0
 
 
-@pytest.mark.parametrize("target", ENGINES)
+@pytest.mark.parametrize("target", [*ENGINES, "a milvus", "pinecone"])
 def test_only_what_changed_is_written_again(new_url, documents, target):
     here, there = new_url("a folder"), new_url(target)
     with nearfield.open(here, dimension=8) as original:
@@ -132,7 +137,7 @@ def test_what_does_not_fit_is_refused(new_url, documents):
         copy(nearfield.connect(here), nearfield.connect(there), new_name="b")
 
 
-@pytest.mark.parametrize("target", ENGINES)
+@pytest.mark.parametrize("target", [*ENGINES, "milvus", "pinecone"])
 def test_a_killed_copy_goes_on(new_url, documents, target):
     here, there = new_url("a folder"), new_url(target)
     with nearfield.open(here, dimension=8) as original:
@@ -227,11 +232,3 @@ def test_programs_read_what_was_copied(new_url, documents):
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode != 0
     assert "Traceback" not in failed.stderr
-
-
-def test_the_example_moves_a_folder_to_a_server(new_url):
-    example = Path(__file__).parents[2] / "examples" / "folder_to_postgresql.py"
-    command = [sys.executable, example, new_url("a folder"), new_url("postgresql")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "3 documents, 3 written, 3 compared" in done.stdout
-    assert "vinegar" in done.stdout

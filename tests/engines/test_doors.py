@@ -15,19 +15,25 @@ import pytest
 import nearfield
 
 
-@pytest.fixture(params=["a folder", "postgresql", "chroma"])
+@pytest.fixture(
+    params=["a folder", "postgresql", "three postgresql", "chroma", "a milvus", "pinecone"]
+)
 def url(request, tmp_path):
     if request.param == "a folder":
         return str(tmp_path / "database")
-    if request.param == "chroma":
-        return request.getfixturevalue("chroma").url()
-    return f"{request.getfixturevalue('postgres').url()}?schema={uuid.uuid4().hex}"
+    if request.param == "a milvus":
+        pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+        return f"milvus://{(tmp_path / 'database.db').as_posix()}"
+    if request.param in {"chroma", "pinecone"}:
+        return request.getfixturevalue(request.param).url()
+    fixture = "postgres_trio" if request.param == "three postgresql" else "postgres"
+    return f"{request.getfixturevalue(fixture).url()}?schema={uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def finds_words(url):
     """Whether the engine searches for words."""
-    return not url.startswith("chroma:")
+    return not url.startswith(("chroma:", "milvus:", "pinecone:"))
 
 
 def test_the_command_line(url, finds_words, tmp_path):

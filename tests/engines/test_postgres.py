@@ -22,8 +22,10 @@ from nearfield.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
+from nearfield.stores.postgres import indexing, searches
 from nearfield.stores.postgres.filters import where_clause
 from nearfield.stores.postgres.indexing import INDEXED_FROM
+from nearfield.stores.postgres.plans import Plan
 
 DIMENSION = 32
 DOCUMENTS = 12_000
@@ -64,6 +66,18 @@ def truth(rows, query, k, allowed=None):
     return {str(i) for i in among[np.argsort(-(units @ query))[:k]]}
 
 
+def url_of(collection):
+    return f"{collection._store._pool.server.shown}?schema={collection._store._names.schema}"
+
+
+def await_plan(collection, query, plan):
+    """Search until it is done by a plan."""
+    until = time.monotonic() + 60
+    while plan not in collection.explain(query).steps[0].plan:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_an_index_is_built_in_the_background_and_keeps_the_recall(indexed, rows):
     queries = np.random.default_rng(6).standard_normal((50, DIMENSION)).astype(np.float32)
     recalls = [
@@ -91,10 +105,72 @@ def test_tuning_measures_recall_and_everyone_searches_as_it_chose(indexed, postg
     assert sum(trade.chosen for trade in report.front) == 1
     schema = indexed._store._names.schema
     with nearfield.open(f"{postgres.url()}?schema={schema}", create=False) as other:
-        assert other._store._searches.plan == indexed._store._searches.plan
+        assert other._store._searches.state.settings == indexed._store._searches.state.settings
     exact = indexed.tune(target_recall=1.0)
     assert exact.recall.mean == 1.0
-    indexed.tune(target_recall=0.99)
+    indexed._store.adopt(Plan(160, 0.99), 0.99, 0.0)
+
+
+def test_an_index_is_measured_once_it_is_built(indexed):
+    figures = indexed.stats()["index"]
+    assert figures["target_recall"] == 0.99
+    assert figures["predicted_recall"] >= 0.99
+
+
+def test_who_has_the_collection_open_learns_of_anothers_tuning(indexed, rows, monkeypatch):
+    monkeypatch.setattr(searches, "_LOOK_AGAIN_S", 0.1)
+    with nearfield.open(url_of(indexed), create=False) as other:
+        other.search(rows[0])
+        indexed.tune(target_recall=1.0)
+        await_plan(other, rows[0], "every match")
+        indexed._store.adopt(Plan(320, 0.99), 0.99, 0.0)
+        await_plan(other, rows[0], "ef_search 320")
+
+
+def test_a_plan_is_measured_anew_when_the_collection_has_grown(url, monkeypatch):
+    monkeypatch.setattr(indexing, "INDEXED_FROM", 300)
+    vectors = np.random.default_rng(9).standard_normal((2500, 64))
+    with nearfield.open(url, dimension=64, durability="normal") as collection:
+        collection.upsert([Document("", id=str(i)) for i in range(400)], vectors=vectors[:400])
+        collection.maintain()
+        measured = collection._store._searches.refresh().settings
+        collection.upsert([Document("", id=f"+{i}") for i in range(2100)], vectors=vectors[400:])
+        with psycopg.connect(url.partition("?")[0], autocommit=True) as owner:
+            owner.execute(f"ANALYZE {collection._store._names.documents.as_string(None)}")
+        assert collection.maintain() == 0
+        again = collection._store._searches.refresh().settings
+        assert again.index == measured.index
+        assert (measured.documents, again.documents) == (400, 2500)
+        assert again.plan.recall >= 0.99
+
+
+def test_some_searches_are_repeated_exactly_in_the_background(indexed, rows):
+    indexed._store.adopt(Plan(160, 0.99), 0.99, 1.0)
+    for query in rows[:30] + np.float32(0.1):
+        indexed.search(query, where=F.n < 9000)
+        until = time.monotonic() + 60
+        while indexed._store._monitor._thread is not None:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    indexed._store.adopt(Plan(160, 0.99), 0.99, 0.0)
+    live = indexed.stats()["index"]["live_recall"]
+    assert live["queries"] == 30
+    assert 0.95 <= live["mean"] <= 1.0
+
+
+def test_each_write_makes_the_version_larger(url):
+    with nearfield.open(url, dimension=2) as collection, nearfield.open(url) as other:
+        versions = [other.version()]
+        for write in (
+            lambda: collection.upsert(Document("", id="a"), vectors=[1, 0]),
+            lambda: collection.upsert(Document("", id="a"), vectors=[1, 0]),
+            lambda: other.upsert([], replace=F.n == 1),
+            lambda: collection.delete("a"),
+        ):
+            write()
+            assert collection.version() == other.version()
+            versions.append(other.version())
+        assert versions == sorted(set(versions))
 
 
 def test_many_searches_at_once_find_what_each_finds_alone(indexed, rows):

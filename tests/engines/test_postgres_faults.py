@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +23,7 @@ from nearfield import Document, F
 from nearfield.errors import (
     ClosedError,
     CollectionInUseError,
+    StorageFullError,
     StoreBusyError,
     StoreError,
     StoreUnavailableError,
@@ -183,3 +190,51 @@ def test_closing_ends_searches_and_scans_with_an_error_and_lets_go_of_the_collec
     with pytest.raises(ClosedError):
         list(scan)
     nearfield.connect(url).drop("a")
+
+
+@pytest.fixture
+def small_disk(postgres):
+    """The URL of a database on a file system of 32 MB; skipped where none may be made."""
+    with tempfile.TemporaryDirectory(prefix="nearfield-disk-") as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=777", "tmpfs", folder]
+        if (
+            sys.platform != "linux"
+            or os.geteuid() != 0
+            or subprocess.run(mount, capture_output=True, check=False).returncode
+        ):
+            pytest.skip("only root can make a small file system")
+        try:
+            name = f"small_{uuid.uuid4().hex}"
+            space = Path(folder) / "space"
+            space.mkdir()
+            shutil.chown(space, "nobody")
+            with psycopg.connect(postgres.url(), autocommit=True) as owner:
+                owner.execute(f"CREATE TABLESPACE {name} LOCATION '{space}'")
+                owner.execute(f"CREATE DATABASE {name} TABLESPACE {name}")
+                yield postgres.url(name)
+                owner.execute(f"DROP DATABASE {name}")
+                owner.execute(f"DROP TABLESPACE {name}")
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_an_error_that_harms_nothing(small_disk):
+    vectors = np.random.default_rng(3).standard_normal((500, 384))
+    batches = []
+    with nearfield.open(small_disk, dimension=384) as collection:
+
+        def write_on():
+            for number in itertools.count():
+                batch = [Document("text", id=f"{number}/{i}") for i in range(500)]
+                collection.upsert(batch, vectors=vectors)
+                batches.append(batch)
+
+        with pytest.raises(StorageFullError, match=r"disk of .* is full; nothing was written"):
+            write_on()
+        assert len(collection) == 500 * len(batches) > 0
+        assert collection.search(vectors[7], k=1)[0].id.endswith("/7")
+        assert collection.delete([f"0/{i}" for i in range(500)]) == 500
+        with psycopg.connect(small_disk, autocommit=True) as owner:
+            owner.execute(f"VACUUM {collection._store._names.documents.as_string(None)}")
+        collection.upsert(Document("", id="new"), vectors=vectors[0])
+        assert len(collection) == 500 * (len(batches) - 1) + 1

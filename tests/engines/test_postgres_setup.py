@@ -109,6 +109,26 @@ def test_a_user_who_may_only_read_can_search(database, weak):
             collection.upsert("b", vectors=[1, 0])
 
 
+def test_a_tenants_role_sees_no_other_tenants_documents(database, weak):
+    url, owner = database
+    role, weak_url = weak
+    for tenant in ("anna", "bert"):
+        with nearfield.open(f"{url}?schema=tenant_{tenant}", dimension=2) as collection:
+            collection.upsert(f"of {tenant}", vectors=[1, 0])
+            table = collection.stats()["table"]
+    owner.execute(f"GRANT USAGE ON SCHEMA tenant_anna TO {role}")
+    owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA tenant_anna TO {role}")
+    with nearfield.open(f"{weak_url}?schema=tenant_anna", create=False) as collection:
+        assert [hit.text for hit in collection.search([1, 0])] == ["of anna"]
+    with pytest.raises(ReadOnlyError, match="permission denied"):
+        nearfield.open(f"{weak_url}?schema=tenant_bert", create=False)
+    with (
+        psycopg.connect(weak_url) as intruder,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        intruder.execute(f"SELECT * FROM {table}")
+
+
 def test_an_old_pgvector_is_refused(database):
     url, owner = database
     nearfield.open(url, dimension=2).close()

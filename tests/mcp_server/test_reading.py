@@ -13,8 +13,12 @@ import jsonschema
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceTemplateReference
+from tests.embedders import HashingEmbedder
+from tests.rerankers import OverlapReranker
 
 import nearfield
+import nearfield.embedders
+import nearfield.rerankers
 from nearfield import Document
 from nearfield.errors import CollectionInUseError
 from nearfield_mcp import Settings, create_server
@@ -377,3 +381,74 @@ async def test_tools_are_annotated_and_refuse_unknown_arguments(client):
         assert tool.annotations.read_only_hint is not None
         for argument in tool.input_schema["properties"].values():
             assert argument.get("description"), (tool.name, argument)
+
+
+# ── reranking ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def reranked(tmp_path, monkeypatch):
+    """A server with a reranker for one of its collections, and the reranker."""
+    reranker = OverlapReranker()
+    loaded = []
+
+    def load(spec):
+        loaded.append(spec)
+        return reranker
+
+    monkeypatch.setattr(nearfield.rerankers, "load", load)
+    words = ["water", "kettle", "stove", "spoon", "sugar", "lid"]
+    with nearfield.connect(tmp_path) as database:
+        for name in ("plain", "judged"):
+            with database.create(name, embedder=HashingEmbedder()) as collection:
+                collection.upsert(
+                    [
+                        Document(" ".join(words[: 1 + n % 6]) + " more" * (n % 5), id=f"{n:03}")
+                        for n in range(70)
+                    ]
+                )
+    settings = Settings(
+        database=str(tmp_path), embedder="hashing", rerankers={"judged": "cross-encoder:judge"}
+    )
+    monkeypatch.setattr(nearfield.embedders, "load", lambda _: HashingEmbedder())
+    server = create_server(settings)
+    yield Sessions(server, "auto"), reranker, loaded
+    server.close()
+
+
+async def searched(sessions, collection, **arguments):
+    query = {"query": "water kettle stove", "collection": collection, "max_chars": 50_000}
+    result = await sessions.call_tool("search", query | arguments)
+    assert not result.is_error, result.content
+    return result.structured_content
+
+
+async def test_a_reranker_puts_the_hits_of_its_collection_in_order(reranked):
+    sessions, reranker, loaded = reranked
+    judged = (await searched(sessions, "judged", k=5))["results"]
+    assert loaded == ["cross-encoder:judge"]
+    assert reranker.calls == [("water kettle stove", 50)]
+    assert judged[0]["score"] == 1.0
+    assert judged[0]["text"] == "water kettle stove"
+    scores = [each["score"] for each in judged]
+    assert scores == sorted(scores, reverse=True)
+    await searched(sessions, "plain", k=5)
+    assert len(reranker.calls) == 1
+    sure = await searched(sessions, "judged", k=50, min_score=0.7)
+    assert {each["score"] >= 0.7 for each in sure["results"]} == {True}
+    assert loaded == ["cross-encoder:judge"]
+
+
+async def test_pages_of_reranked_hits_go_on_where_the_one_before_ended(reranked):
+    sessions, _, _ = reranked
+    seen, cursor, firsts = [], None, []
+    while True:
+        more = {"cursor": cursor} if cursor else {}
+        found = await searched(sessions, "judged", k=12, **more)
+        seen += [each["id"] for each in found["results"]]
+        firsts.append(found["results"][0]["score"])
+        cursor = found.get("next_cursor")
+        if not cursor:
+            break
+    assert len(seen) == len(set(seen)) == 70
+    assert len(firsts) == 6

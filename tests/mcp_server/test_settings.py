@@ -86,6 +86,21 @@ def test_a_model_is_chosen_for_all_collections_or_for_one():
     assert settings.embedder_of("others") == "one"
 
 
+def test_a_reranker_is_chosen_for_all_collections_or_for_one(tmp_path, monkeypatch):
+    assert settings_of().reranker_of("notes") is None
+    flags = ("--reranker", "one", "--reranker-for", "notes=two", "--reranker-for", "logs=none")
+    settings = settings_of(*flags)
+    assert settings.reranker_of("notes") == "two"
+    assert settings.reranker_of("logs") is None
+    assert settings.reranker_of("others") == "one"
+    file = tmp_path / "server.toml"
+    file.write_text('reranker = "filed"\n[rerankers]\nnotes = "own"\n')
+    assert settings_of("--config", str(file)).reranker_of("notes") == "own"
+    monkeypatch.setenv("NEARFIELD_MCP_RERANKERS", "notes=given")
+    settings = settings_of("--config", str(file))
+    assert (settings.reranker_of("notes"), settings.reranker_of("x")) == ("given", "filed")
+
+
 def test_http_is_read_only_unless_told_otherwise():
     assert settings_of().read_only is False
     assert settings_of("--read-only").read_only is True
@@ -99,6 +114,7 @@ def test_http_is_read_only_unless_told_otherwise():
         (["--port", "70000"], "--port: input should be less than or equal to 65535"),
         (["--transport", "carrier-pigeon"], "--transport: input should be 'stdio' or 'http'"),
         (["--embedder-for", "model"], "--embedder-for: expected NAME=VALUE"),
+        (["--reranker-for", "model"], "--reranker-for: expected NAME=VALUE"),
         (["a=/x", "/y"], "NAME=DATABASE: expected NAME=VALUE"),
         (["a=/x", "a=/y"], "NAME=DATABASE: 'a' was given twice"),
         (["--jwks", "keys.json"], "--jwks and --audience go with --issuer"),

@@ -218,13 +218,18 @@ def test_a_text_that_fits_by_the_count_is_read_whole_by_every_part():
         assert fits == (words <= 50)
 
 
-def test_tokens_are_counted_only_where_every_limited_part_counts_them():
+def test_tokens_are_counted_where_a_part_counts_them_and_others_with_a_limit_by_bytes():
     counting = HashingEmbedder(5, max_tokens=9)
-    unlimited, limited = giving(FIRST), giving(FIRST, max_tokens=4)
+    unlimited, limited = giving(FIRST), giving(FIRST, max_tokens=18)
     assert CombinedEmbedder([counting, unlimited]).count_tokens("a b") == 2
     assert CombinedEmbedder([HashingEmbedder(5), unlimited]).count_tokens("a b c") == 3
-    assert not hasattr(CombinedEmbedder([counting, limited]), "count_tokens")
+    combined = CombinedEmbedder([counting, limited])
+    assert combined.info.max_tokens == 9
+    assert combined.count_tokens("a b") == 6  # (3 bytes + 8) of 18, in units of 9
+    assert combined.count_tokens("é") == 5
+    assert combined.count_tokens("x" * 11) == 10  # and is cut off
     assert not hasattr(CombinedEmbedder([unlimited, unlimited]), "count_tokens")
+    assert not hasattr(CombinedEmbedder([limited, unlimited]), "count_tokens")
 
 
 def test_a_slice_is_as_large_as_the_part_with_the_largest_takes():

@@ -11,8 +11,15 @@ from tests.embedders import HashingEmbedder
 
 import nearfield
 from nearfield import Document
-from nearfield.embedders import contract
-from nearfield.errors import EmbeddingError, InvalidDocumentError
+from nearfield.embedders import (
+    CachedEmbedder,
+    CallableEmbedder,
+    CombinedEmbedder,
+    MiniLMEmbedder,
+    TruncatedEmbedder,
+    contract,
+)
+from nearfield.errors import EmbeddingError, InvalidDocumentError, InvalidInputError
 
 TEXTS = [f"text number {i}" for i in range(10)]
 
@@ -228,3 +235,34 @@ async def test_a_cancelled_write_cancels_what_is_awaited(tmp_path):
         assert len(collection) == 0
     assert embedder.cancelled == 1
     assert embedder.asked == []
+
+
+# ── one text is no list of texts ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("text", ["abc", "", b"abc"])
+async def test_one_text_is_not_taken_apart_into_its_letters(tmp_path, text):
+    plain = HashingEmbedder()
+    embedders = [
+        MiniLMEmbedder(),
+        CallableEmbedder(lambda texts: np.ones((len(texts), 2)), name="ones", dimension=2),
+        CachedEmbedder(plain, tmp_path / "cache"),
+        CombinedEmbedder([plain, plain]),
+        TruncatedEmbedder(plain, 8),
+    ]
+    calls = [call for each in embedders for call in (each.embed_documents, each.embed_queries)]
+    calls += [lambda given: contract.embed_documents(plain, given)]
+    calls += [lambda given: contract.embed_queries(plain, given)]
+    for call in calls:
+        with pytest.raises(InvalidInputError, match=r"put it into a list: \[text\]"):
+            call(text)
+    for awaited in (contract.aembed_documents, contract.aembed_queries):
+        with pytest.raises(InvalidInputError, match="put it into a list"):
+            await awaited(plain, text)
+
+
+def test_what_is_no_list_of_texts_is_refused():
+    for given in (7, None):
+        with pytest.raises(InvalidInputError, match="expected a list of texts, got"):
+            MiniLMEmbedder().embed_documents(given)
+    assert MiniLMEmbedder().embed_documents(text for text in ("a", "b")).shape == (2, 384)

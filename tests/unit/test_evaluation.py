@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from nearfield import Document, SearchMode
 from nearfield.errors import EmbedderRequiredError, InvalidInputError
 from nearfield.evaluation import (
     ModeResult,
+    aevaluate,
     compare,
     evaluate,
     measure,
@@ -101,6 +104,37 @@ def test_a_report_has_the_measures_of_what_searches_find(collection, k):
     assert (report.queries, report.unanswerable, report.textless) == (70, 0, 0)
     assert report.missing == 0
     assert report.reranker is None
+
+
+async def test_the_async_twin_measures_the_same_without_blocking_the_loop(collection):
+    told = []
+    options = {"modes": ["keyword", "vector"], "k": (5, 10)}
+    report = await aevaluate(
+        collection, QUERIES, JUDGEMENTS, on_progress=lambda *step: told.append(step), **options
+    )
+    expected = evaluate(collection, QUERIES, JUDGEMENTS, **options)
+    assert [each.measures for each in report.results] == [
+        each.measures for each in expected.results
+    ]
+    assert told[-1] == (140, 140)
+
+
+async def test_a_cancelled_evaluation_has_ended_when_the_cancellation_arrives(collection):
+    reached, release, steps = threading.Event(), threading.Event(), []
+
+    def hold(done, total):
+        steps.append(done)
+        reached.set()
+        release.wait(10)
+
+    task = asyncio.create_task(aevaluate(collection, QUERIES, JUDGEMENTS, on_progress=hold))
+    await asyncio.to_thread(reached.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == [64]
 
 
 def test_modes_are_measured_in_the_order_given_and_once(collection):

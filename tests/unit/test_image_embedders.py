@@ -418,6 +418,18 @@ def test_an_image_and_a_vector_of_one_document_contradict_each_other(album):
     assert album.get("given") is not None
 
 
+async def test_an_image_that_cannot_be_read_is_called_a_query_where_it_is_one(album):
+    good = encoded(draw_scene(0))
+    with pytest.raises(InvalidDocumentError, match=r"\(the query\)"):
+        album.search(b"no image")
+    with pytest.raises(InvalidDocumentError, match=r"\(the query\)"):
+        await album.asearch(b"no image")
+    with pytest.raises(InvalidDocumentError, match=r"\(query 1 of 2, from 0\)") as refusal:
+        album.search_many([good, b"no image"])
+    assert refusal.value.position == 1
+    assert "document" not in str(refusal.value)
+
+
 def test_an_embedder_that_reads_no_images_says_so(tmp_path):
     with nearfield.open(tmp_path / "db", embedder=HashingEmbedder()) as notes:
         notes.upsert("a text")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,28 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_errors():
     for name, parent in drawn.items():
         bases = [base.__name__ for base in getattr(errors, name).__bases__]
         assert bases[0] == (parent or "Exception"), name
+
+
+WITH_ATTRIBUTES = [
+    errors.CollectionExistsError("told", name="notes"),
+    errors.CollectionNotFoundError("told", name="notes"),
+    errors.CorruptionError("told", path="file"),
+    errors.DimensionMismatchError(expected=3, got=4),
+    errors.DocumentNotFoundError("told", id="a"),
+    errors.EmbeddingError("told", may_pass=True),
+    errors.FormatVersionError(found=2, supported=1, path="file"),
+    errors.IngestError("told", source="file"),
+    errors.InvalidDocumentError("told", position=3),
+    errors.MissingDependencyError("package", extra="extra", purpose="this"),
+]
+
+
+@pytest.mark.parametrize("error", WITH_ATTRIBUTES, ids=lambda error: type(error).__name__)
+def test_an_error_crosses_to_another_process_as_it_is(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
 
 
 # ── layers ───────────────────────────────────────────────────────────────────────────────────────

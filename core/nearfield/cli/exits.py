@@ -15,6 +15,7 @@ from nearfield.errors import (
     IngestError,
     NearfieldError,
     StoreError,
+    WorkerError,
 )
 
 __all__ = ["EXIT_CODES_HELP", "ExitCode", "exit_code_of", "report"]
@@ -39,7 +40,7 @@ Exit codes:
   0    done; a search without hits is done too
   1    not found: the collection, or an id given to get or delete
   2    bad usage or input, or a model that does not fit or failed
-  3    the store: busy, damaged, read-only, full or out of reach
+  3    the store: busy, damaged, read-only, full or out of reach; or an ingest's workers
   4    finished, but some files failed or damaged documents were set aside
   70   a defect in nearfield; --debug shows where
   130  interrupted
@@ -51,6 +52,7 @@ _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (DocumentNotFoundError, ExitCode.NOT_FOUND),
     (IngestError, ExitCode.INCOMPLETE),
     (StoreError, ExitCode.STORE),
+    (WorkerError, ExitCode.STORE),
     (NearfieldError, ExitCode.USAGE),
     (OSError, ExitCode.STORE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),

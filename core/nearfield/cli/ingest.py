@@ -55,6 +55,14 @@ def ingest(
         bool, typer.Option("--no-cache", help="Do not keep embeddings for the next time.")
     ] = False,
     embedder: EmbedderOption = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|URL",
+            help="Embed with so many processes, or with those of a Dask cluster, dask://host:8786.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read files, and the next time only what has changed.
@@ -78,15 +86,19 @@ def ingest(
                     exclude=exclude or (),
                     encoding=encoding,
                     on_progress=bar,
+                    workers=workers,
                 )
             with working("indexing"), suppress(StoreBusyError):  # another process is at it
                 opened.maintain()
     except KeyboardInterrupt:
         raise interrupted() from None
     if as_json:
-        print_json({"collection": collection, "ok": report.ok, **asdict(report)})
+        rate = round(report.chunks_per_s, 1)
+        print_json(
+            {"collection": collection, "ok": report.ok, "chunks_per_s": rate, **asdict(report)}
+        )
     else:
-        print_report(report, collection)
+        print_report(report, collection, with_rate=workers is not None)
     if not report.ok:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
@@ -118,7 +130,7 @@ def interrupted() -> KeyboardInterrupt:
     )
 
 
-def print_report(report: "IngestReport", collection: str) -> None:
+def print_report(report: "IngestReport", collection: str, *, with_rate: bool = False) -> None:
     """Print what an ingest did, and on stderr every failure by name."""
     counts = {
         "added": report.added,
@@ -129,9 +141,10 @@ def print_report(report: "IngestReport", collection: str) -> None:
         "failed": len(report.failures),
     }
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    rate = f", {report.chunks_per_s:,.0f} a second" if with_rate else ""
     print_line(
         f"{collection}: {told or 'nothing to read'}; "
-        f"{report.chunks_written:,} chunks written in {report.seconds:.1f} s"
+        f"{report.chunks_written:,} chunks written in {report.seconds:.1f} s{rate}"
     )
     if report.skipped:
         skipped = sorted(report.skipped.items(), key=lambda item: (-item[1], item[0]))

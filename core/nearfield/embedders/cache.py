@@ -18,7 +18,7 @@ from nearfield.embedders import contract
 from nearfield.embedders.vector_file import VectorFile
 from nearfield.embedders.wrapper import Wrapper
 from nearfield.errors import InvalidInputError
-from nearfield.validation import check_text
+from nearfield.validation import check_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,6 +81,16 @@ class CachedEmbedder(Wrapper):
     def __repr__(self) -> str:
         return f"CachedEmbedder({self._embedder!r}, {os.fspath(self._file.path)!r})"
 
+    @property
+    def embedder(self) -> Embedder:
+        """What makes the vectors that are not in the cache."""
+        return self._embedder
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
     def __enter__(self) -> Self:
         return self
 
@@ -120,7 +130,7 @@ class CachedEmbedder(Wrapper):
         self._file.close()
 
     def _look_up(self, texts: Sequence[str]) -> _Work:
-        texts = [check_text(text, position=position) for position, text in enumerate(texts)]
+        texts = check_texts(texts)
         info = self.info
         prefix = _prefix(info)
         keys = [_key(prefix, text) for text in texts]

@@ -18,7 +18,7 @@ from nearfield.embedders.contract import check_embeddings, placed, slices
 from nearfield.embedders.fingerprint import derived_fingerprint
 from nearfield.embedders.unit import unit_vectors
 from nearfield.errors import InvalidInputError
-from nearfield.validation import check_member, check_positive, check_text
+from nearfield.validation import check_member, check_positive, check_text, check_texts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -145,7 +145,7 @@ class CallableEmbedder:
         return self._finished(parts)
 
     def _batches(self, texts: Sequence[str]) -> list[tuple[range, list[str]]]:
-        checked = [check_text(text, position=position) for position, text in enumerate(texts)]
+        checked = check_texts(texts)
         cut = slices(checked, self.slice_size) if checked else ()
         return [(places, list(batch)) for places, batch in cut]
 

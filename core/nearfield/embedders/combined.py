@@ -44,6 +44,8 @@ class Combination(StrEnum):
 
 _WEIGHTED = frozenset({Combination.AVERAGE, Combination.CONCATENATE})
 _FEWEST = 2
+_SPECIAL_TOKENS = 8
+"""What tokenizers put around a text, with some to spare; most put two."""
 
 
 class CombinedEmbedder:
@@ -87,7 +89,9 @@ class CombinedEmbedder:
         # Not methods: without the ability it must not seem to be there.
         if sizes := [e.slice_size for e in self._embedders if isinstance(e, Sliced)]:
             self.slice_size = max(sizes)
-        if _can_count(self._embedders):
+        # Whoever has no counter is asked for its limit when there is something to count: for `info`
+        # some send a request.
+        if any(isinstance(embedder, TokenCounter) for embedder in self._embedders):
             self.count_tokens = self._count_tokens
         if all(hasattr(embedder, "embed_images") for embedder in self._embedders):
             self.embed_images = self._embed_images
@@ -212,11 +216,14 @@ class CombinedEmbedder:
         )
 
     def _count_tokens(self, text: str) -> int:
-        """Count in units of the lowest limit, as the embedder does that is nearest to its own."""
+        """Count in units of the lowest limit, as the embedder does that is nearest to its own.
+
+        One that has a limit and cannot count is taken to need a token for each byte of UTF-8.
+        """
         counts = [
-            (embedder.count_tokens(text), embedder.info.max_tokens)
+            (_count(embedder, text), embedder.info.max_tokens)
             for embedder in self._embedders
-            if isinstance(embedder, TokenCounter)
+            if isinstance(embedder, TokenCounter) or embedder.info.max_tokens is not None
         ]
         limited = [(count, limit) for count, limit in counts if limit is not None]
         if not limited:
@@ -225,10 +232,10 @@ class CombinedEmbedder:
         return max(-(-count * lowest // limit) for count, limit in limited)
 
 
-def _can_count(embedders: Sequence[Embedder]) -> bool:
-    """Tell whether all count tokens of which some could be cut off."""
-    unable = [e for e in embedders if not isinstance(e, TokenCounter)]
-    return len(unable) < len(embedders) and all(e.info.max_tokens is None for e in unable)
+def _count(embedder: Embedder, text: str) -> int:
+    if isinstance(embedder, TokenCounter):
+        return embedder.count_tokens(text)
+    return len(text.encode("utf-8", "surrogatepass")) + _SPECIAL_TOKENS
 
 
 def _directions(vectors: NDArray[np.float32], norms: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from nearfield.errors import (
     NearfieldError,
     UnsupportedOperationError,
 )
+from nearfield.validation import refuse_one_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ __all__ = [
     "embed_images",
     "embed_items",
     "embed_queries",
+    "named_as_queries",
     "placed",
     "slice_size",
     "slices",
@@ -52,6 +54,8 @@ __all__ = [
 Part = TypeVar("Part")
 
 _SLICE_SIZE = 256
+_PLACE = "(document {} of the batch)"
+"""How an error says which one it is about."""
 _LENGTH_TOLERANCE = 1e-2
 """How far from 1 a normalised vector's length may be; half precision comes to 1e-3."""
 
@@ -74,9 +78,11 @@ def embed_documents(
         C-contiguous, finite float32 array of shape (len(texts), dimension).
 
     Raises:
+        InvalidInputError: ``texts`` is one text.
         EmbeddingError: The embedder failed, or broke its contract.
         NearfieldError: What else the embedder raised of nearfield's own.
     """
+    refuse_one_text(texts)
     embed = _text_reader(embedder, "embed_documents")
     if progress is None:
         return _embed(embedder, embed, texts, range(len(texts)))
@@ -85,6 +91,7 @@ def embed_documents(
 
 def embed_queries(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts to search with; as :func:`embed_documents`."""
+    refuse_one_text(texts)
     embed = _text_reader(embedder, "embed_queries")
     return _embed(embedder, embed, texts, range(len(texts)))
 
@@ -101,6 +108,7 @@ async def aembed_documents(
     awaited works on a thread, where the slice in hand is finished after a cancellation; its
     vectors are dropped. ``progress`` is called on the event loop's thread.
     """
+    refuse_one_text(texts)
     awaited = embedder.aembed_documents if _can_be_awaited(embedder) else None
     embed = _text_reader(embedder, "embed_documents")
     return await _aembed_slices(embedder, embed, texts, "text", progress, awaited=awaited)
@@ -108,6 +116,7 @@ async def aembed_documents(
 
 async def aembed_queries(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts to search with without blocking the event loop, slice by slice."""
+    refuse_one_text(texts)
     awaited = embedder.aembed_queries if _can_be_awaited(embedder) else None
     embed = _text_reader(embedder, "embed_queries")
     return await _aembed_slices(embedder, embed, texts, "text", None, awaited=awaited)
@@ -185,10 +194,22 @@ def placed(places: Sequence[int]) -> Iterator[None]:
             raise
         if places[error.position] == error.position:
             raise
-        name = "(document {} of the batch)".format
         place = places[error.position]
-        message = str(error).replace(name(error.position), name(place))
+        message = str(error).replace(_PLACE.format(error.position), _PLACE.format(place))
         raise InvalidDocumentError(message, position=place) from None
+
+
+@contextmanager
+def named_as_queries(count: int) -> Iterator[None]:
+    """Let an error that names a document by its place in a batch speak of the query it was."""
+    try:
+        yield
+    except InvalidDocumentError as error:
+        if error.position is None:
+            raise
+        name = "the query" if count == 1 else f"query {error.position} of {count}, from 0"
+        message = str(error).replace(_PLACE.format(error.position), f"({name})")
+        raise InvalidDocumentError(message, position=error.position) from None
 
 
 def check_embeddings(

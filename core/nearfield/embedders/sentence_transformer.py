@@ -23,7 +23,7 @@ from nearfield.errors import (
     MissingDependencyError,
     UnsupportedOperationError,
 )
-from nearfield.validation import check_positive, check_text
+from nearfield.validation import check_positive, check_text, check_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,7 +176,7 @@ class SentenceTransformerEmbedder:
             return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def _embed(self, texts: Sequence[str], role: str) -> NDArray[np.float32]:
-        texts = [check_text(text, position=position) for position, text in enumerate(texts)]
+        texts = check_texts(texts)
         kind = self.info.kind
         if kind is EmbeddingKind.IMAGE:
             raise UnsupportedOperationError(

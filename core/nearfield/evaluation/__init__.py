@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearfield.evaluation.comparison import Comparison, compare
-from nearfield.evaluation.evaluation import evaluate
+from nearfield.evaluation.evaluation import aevaluate, evaluate
 from nearfield.evaluation.judgements import read_judgements, read_queries
 from nearfield.evaluation.measures import measure
 from nearfield.evaluation.report import Estimate, EvaluationReport, ModeResult
@@ -13,6 +13,7 @@ __all__ = [
     "Estimate",
     "EvaluationReport",
     "ModeResult",
+    "aevaluate",
     "compare",
     "evaluate",
     "measure",

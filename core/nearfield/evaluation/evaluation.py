@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +17,7 @@ from nearfield.evaluation.measures import is_answerable, measure
 from nearfield.evaluation.report import EvaluationReport, ModeResult
 from nearfield.queries import SearchOptions
 from nearfield.rerankers.contract import rerank as rerank_texts
+from nearfield.threads import run_on_thread
 from nearfield.validation import check_positive, check_seed
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from nearfield.documents import Hit
     from nearfield.rerankers import Reranker
 
-__all__ = ["evaluate"]
+__all__ = ["aevaluate", "evaluate"]
 
 Judgements: TypeAlias = Mapping[str, Mapping[str, int]]
 
@@ -140,6 +142,23 @@ def evaluate(
             on_progress=on_progress,
         ),
     )
+
+
+async def aevaluate(
+    collection: Collection,
+    queries: Mapping[str, str],
+    judgements: Judgements,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> EvaluationReport:
+    """Run :func:`evaluate` on a worker thread; ``options`` are its other arguments.
+
+    When the task is cancelled, the evaluation ends after the searches in hand, and only then is
+    the cancellation passed on. ``on_progress`` is called on the worker thread.
+    """
+    work = partial(evaluate, collection, queries, judgements, **options)
+    return await run_on_thread(work, on_progress)
 
 
 def _read_depths(k: int | Sequence[int]) -> tuple[int, ...]:

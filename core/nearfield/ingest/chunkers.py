@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nearfield.embedders.base import TokenCounter
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from nearfield.embedders.base import Embedder
 
-__all__ = ["Chunker", "TextChunker", "TokenCounter"]
+__all__ = ["Chunker", "ChunkerSettings", "TextChunker", "TokenCounter"]
 
 _VERSION = 1
 """Raised when the same text would be split otherwise, so that files are chunked anew."""
@@ -43,6 +44,21 @@ class Chunker(Protocol):
     def split(self, text: str, *, markup: Markup = Markup.PLAIN) -> list[str]:
         """Split a text into chunks, in order; none of them is blank."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkerSettings:
+    """What a :class:`TextChunker` can be made from again, in another process.
+
+    Attributes:
+        capacity: The most that a chunk holds.
+        overlap: How much of the end of a chunk begins the next, at most.
+        for_embedder: Whether both are in the embedder's unit, rather than in characters.
+    """
+
+    capacity: int
+    overlap: int
+    for_embedder: bool
 
 
 class TextChunker:
@@ -79,6 +95,22 @@ class TextChunker:
         self._overlap = overlap
         self._size = size
         self._unit = unit
+        self._for_embedder = False
+
+    @classmethod
+    def from_settings(cls, settings: ChunkerSettings, embedder: Embedder) -> TextChunker:
+        """Make the chunker that had these settings, with the same embedder."""
+        capacity, overlap = settings.capacity, settings.overlap
+        if settings.for_embedder:
+            return cls.for_embedder(embedder, capacity=capacity, overlap=overlap)
+        return cls(capacity, overlap=overlap)
+
+    @property
+    def settings(self) -> ChunkerSettings | None:
+        """What it can be made from again; None where ``size`` is a function of someone's own."""
+        if self._size is not None and not self._for_embedder:
+            return None
+        return ChunkerSettings(self._capacity, self._overlap, self._for_embedder)
 
     @classmethod
     def for_embedder(
@@ -113,7 +145,10 @@ class TextChunker:
                 f"a chunk's capacity is {capacity} {unit}, but the embedder "
                 f"{embedder.info.model!r} reads {limit} and cuts off the rest; ask for less"
             )
-        return cls(default if capacity is None else capacity, overlap=overlap, size=size, unit=unit)
+        capacity = default if capacity is None else capacity
+        chunker = cls(capacity, overlap=overlap, size=size, unit=unit)
+        chunker._for_embedder = True
+        return chunker
 
     @property
     def fingerprint(self) -> str:

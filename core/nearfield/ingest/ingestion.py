@@ -7,28 +7,45 @@ it was or as it is to be, and the next run goes on from there.
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfield.errors import InvalidInputError
-from nearfield.ingest.provenance import Stored, chunk_documents, chunks_of, stored_sources
+from nearfield.errors import InvalidInputError, WorkerLostError
+from nearfield.ingest.provenance import Stored, chunks_of, stored_sources
 from nearfield.ingest.report import Failure, IngestReport, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
 
     from nearfield.collection import Collection
     from nearfield.documents import Document
-    from nearfield.ingest.chunkers import Chunker
-    from nearfield.ingest.entries import Entry
+    from nearfield.ingest.distribution import Distribution
 
-__all__ = ["Ingestion", "Totals"]
+__all__ = ["Found", "Ingestion", "Totals"]
 
 _MAX_CHANGES = 256
 """Documents in one transaction; bounds the filter that finds their old chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document that was found in its source.
+
+    Attributes:
+        record: Which record of the source it is; None for the whole of it.
+        content_hash: What its chunks are made for.
+        chunks: Makes them, where they are not stored.
+    """
+
+    record: str | None
+    content_hash: str
+    chunks: Callable[[], list[Document]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,14 @@ class _Change:
         return self.source if self.record is None else f"{self.source}#{self.record}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    """Changes whose chunks are with workers, in one task or several."""
+
+    changes: list[_Change]
+    tasks: list[Future[NDArray[np.float32]]]
+
+
 @dataclass(slots=True)
 class _Tally:
     added: int = 0
@@ -73,10 +98,10 @@ class Ingestion:
 
     Args:
         collection: Where to write.
-        chunker: How to split.
         batch_size: Chunks that are embedded and written together.
         on_progress: Told about every step; what it raises ends the run.
         totals: How much there is to do.
+        distribution: Has chunks embedded by workers; None embeds them here.
 
     Raises:
         EmbedderRequiredError: The collection has no embedder.
@@ -87,19 +112,20 @@ class Ingestion:
         self,
         collection: Collection,
         *,
-        chunker: Chunker,
         batch_size: int,
         on_progress: Callable[[Progress], None] | None,
         totals: Totals,
+        distribution: Distribution | None = None,
     ) -> None:
         if batch_size < 1:
             raise InvalidInputError(f"batch_size is {batch_size}; expected at least 1")
         self._collection = collection
         self._embedder = collection.embedder
-        self._chunker = chunker
         self._batch_size = batch_size
         self._on_progress = on_progress
         self._totals = totals
+        self._distribution = distribution
+        self._embedding: deque[_Embedding] = deque()
         self._started = time.perf_counter()
         self._tally = _Tally()
         self._pending: list[_Change] = []
@@ -132,6 +158,14 @@ class Ingestion:
         self._settle(size_bytes)
         return True
 
+    def hashes_of(self, source: str) -> dict[str | None, str]:
+        """Return what the stored documents of a source were made for, by record, if it is known."""
+        return {
+            record: stored.content_hash
+            for record, stored in self.stored.get(source, {}).items()
+            if stored.content_hash is not None and stored.is_current(stored.content_hash)
+        }
+
     def note(self, failure: Failure) -> None:
         """Report what is none of the files or documents that are counted."""
         self._tally.failures.append(failure)
@@ -141,25 +175,24 @@ class Ingestion:
         self.note(Failure(source, reason))
         self._settle(size_bytes)
 
-    def take(self, source: str, entries: Sequence[tuple[Entry, str]], *, size_bytes: int) -> None:
-        """Make the stored chunks of a source those of its entries, each given with its hash."""
+    def take(self, source: str, found: Sequence[Found], *, size_bytes: int) -> None:
+        """Make the stored chunks of a source those of the documents that were found in it."""
         records = self.stored.get(source, {})
         changed = [
-            (entry, content_hash)
-            for entry, content_hash in entries
-            if entry.record not in records or not records[entry.record].is_current(content_hash)
+            document
+            for document in found
+            if document.record not in records
+            or not records[document.record].is_current(document.content_hash)
         ]
-        gone = records.keys() - {entry.record for entry, _ in entries}
-        self._tally.unchanged += len(entries) - len(changed)
-        self._tally.empty += not entries
+        gone = records.keys() - {document.record for document in found}
+        self._tally.unchanged += len(found) - len(changed)
+        self._tally.empty += not found
         total = len(changed) + len(gone)
         if total == 0:
             self._settle(size_bytes)
-        for number, (entry, content_hash) in enumerate(changed, start=1):
-            chunks = chunk_documents(
-                source, entry, chunker=self._chunker, content_hash=content_hash
-            )
-            change = _Change(source, entry.record, chunks, is_stored=entry.record in records)
+        for number, document in enumerate(changed, start=1):
+            is_stored = document.record in records
+            change = _Change(source, document.record, document.chunks(), is_stored=is_stored)
             change.ends_file = number == total
             change.size_bytes = _share(size_bytes, number, total)
             self._add(change)
@@ -177,19 +210,10 @@ class Ingestion:
         self.flush()
 
     def flush(self) -> None:
-        """Write what is pending in one transaction."""
-        changes, self._pending, self._pending_chunks = self._pending, [], 0
-        if not changes:
-            return
-        try:
-            self._write(changes)
-        except InvalidInputError as error:
-            if len(changes) == 1:
-                self._refuse(changes[0], error)
-                return
-            for change in changes:  # one of them cannot be stored: find it, write the others
-                self._pending = [change]
-                self.flush()
+        """Write all that is pending."""
+        self._pass_on()
+        while self._embedding:
+            self._store_embedded(self._embedding.popleft())
 
     def report(self, *, skipped: Mapping[str, int]) -> IngestReport:
         """Write what is pending, tell that all is done, and sum up."""
@@ -211,18 +235,86 @@ class Ingestion:
     def _add(self, change: _Change) -> None:
         size = len(change.chunks)
         if self._pending_chunks + size > self._batch_size or len(self._pending) >= _MAX_CHANGES:
-            self.flush()
+            self._pass_on()
         self._pending.append(change)
         self._pending_chunks += size
         if self._pending_chunks >= self._batch_size:
-            self.flush()
+            self._pass_on()
 
-    def _write(self, changes: Sequence[_Change]) -> None:
+    def _pass_on(self) -> None:
+        """Write what is pending in one transaction, now or when workers have embedded it."""
+        changes, self._pending, self._pending_chunks = self._pending, [], 0
+        if not changes:
+            return
+        if self._distribution is None:
+            self._store(changes)
+            return
+        self._embedding.append(self._sent(self._distribution, changes))
+        # One batch that takes long, as after its worker died, holds up the writing, not the others.
+        most = 2 * self._distribution.room
+        while self._embedding and (len(self._embedding) > most or self._first_is_back()):
+            self._store_embedded(self._embedding.popleft())
+
+    def _sent(self, distribution: Distribution, changes: list[_Change]) -> _Embedding:
+        texts = [chunk.text for change in changes for chunk in change.chunks]
+        parts = range(0, len(texts), self._batch_size)
+        tasks = [distribution.embed(texts[begin : begin + self._batch_size]) for begin in parts]
+        return _Embedding(changes, tasks)
+
+    def _first_is_back(self) -> bool:
+        return all(task.done() for task in self._embedding[0].tasks)
+
+    def _store_embedded(self, embedding: _Embedding) -> None:
+        """Write what workers embed, once they have; in the order in which it was passed on."""
+        changes, distribution = embedding.changes, self._distribution
+        if distribution is None or not embedding.tasks:
+            self._store(changes)
+            return
+        try:
+            vectors = self._vectors(distribution, embedding)
+        except (InvalidInputError, WorkerLostError) as error:
+            if len(changes) == 1:
+                self._refuse(changes[0], error)
+                return
+            for change in changes:  # one of them cannot be embedded: find it, write the others
+                self._store_embedded(self._sent(distribution, [change]))
+            return
+        self._store(changes, vectors)
+
+    def _vectors(self, distribution: Distribution, embedding: _Embedding) -> NDArray[np.float32]:
+        import numpy as np  # heavy, and only with workers
+
+        change, parts = embedding.changes[0], []
+        for task in embedding.tasks:
+            parts.append(distribution.result(task))
+            if len(embedding.tasks) > 1:  # a document of more chunks than a batch
+                share = len(parts) - 1
+                bytes_ahead = change.size_bytes * share // len(embedding.tasks)
+                self.tell(change.source, bytes_ahead=bytes_ahead)
+        return np.concatenate(parts)
+
+    def _store(
+        self, changes: Sequence[_Change], vectors: NDArray[np.float32] | None = None
+    ) -> None:
+        try:
+            self._write(changes, vectors)
+        except InvalidInputError as error:
+            if len(changes) == 1:
+                self._refuse(changes[0], error)
+                return
+            begin = 0
+            for change in changes:  # one of them cannot be stored: find it, write the others
+                end = begin + len(change.chunks)
+                self._store([change], None if vectors is None else vectors[begin:end])
+                begin = end
+
+    def _write(self, changes: Sequence[_Change], vectors: NDArray[np.float32] | None) -> None:
         chunks = [chunk for change in changes for chunk in change.chunks]
         outdated = [(c.source, c.record) for c in changes if c.is_stored]
         replace = chunks_of(outdated) if outdated else None
         if chunks:
-            vectors = self._embed(changes[0]) if len(chunks) > self._batch_size else None
+            if vectors is None and len(chunks) > self._batch_size:
+                vectors = self._embed(changes[0])
             self._collection.upsert(chunks, vectors=vectors, replace=replace)
         elif replace is not None:
             self._collection.delete(where=replace)
@@ -254,7 +346,7 @@ class Ingestion:
             tally.added += 1
         self._settle(change.size_bytes, ends_file=change.ends_file)
 
-    def _refuse(self, change: _Change, error: InvalidInputError) -> None:
+    def _refuse(self, change: _Change, error: Exception) -> None:
         reason = f"{change.name} cannot be stored: {error}"
         self._tally.failures.append(Failure(change.name, reason))
         self._settle(change.size_bytes, ends_file=change.ends_file)

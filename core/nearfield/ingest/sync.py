@@ -7,16 +7,10 @@ and run again.
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from nearfield.errors import (
     IngestError,
@@ -25,10 +19,22 @@ from nearfield.errors import (
     MissingDependencyError,
 )
 from nearfield.ingest.chunkers import Chunker, TextChunker
+from nearfield.ingest.distribution import Splitting, distributed
 from nearfield.ingest.entries import Entry, Markup, Section
 from nearfield.ingest.folders import FoundFile, find_files, is_gone
-from nearfield.ingest.ingestion import Ingestion, Totals
-from nearfield.ingest.readers import READERS_VERSION, check_encoding, format_of, read
+from nearfield.ingest.ingestion import Found, Ingestion, Totals
+from nearfield.ingest.provenance import chunk_documents
+from nearfield.ingest.readers import check_encoding
+from nearfield.ingest.source_files import (
+    FileContent,
+    SourceFile,
+    hash_entry,
+    hash_file,
+    hashed_entries,
+    settings_of,
+)
+from nearfield.ingest.worker import Part
+from nearfield.threads import run_on_thread
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from nearfield.collection import Collection
     from nearfield.documents import Document
     from nearfield.filters import Filter
+    from nearfield.ingest.distribution import Distribution
     from nearfield.ingest.report import IngestReport, Progress
 
 __all__ = [
@@ -55,36 +62,6 @@ DEFAULT_BATCH_SIZE = 64
 DEFAULT_MAX_FILE_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class FileContent:
-    """What a file holds.
-
-    Attributes:
-        data: The whole file.
-        name: Its suffix chooses the reader; the title of a text that has none of its own.
-        encoding: What it is in where that is neither UTF-8 nor marked; None refuses it then.
-    """
-
-    data: bytes
-    name: str
-    encoding: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file that the caller opens: on a server, in an archive, or with checks of its own.
-
-    Attributes:
-        source: What its chunks are known by, the same from call to call.
-        load: Returns what it holds. An ``IngestError`` from it is this file's failure.
-        size_bytes: Its size as far as known, for the progress.
-    """
-
-    source: str
-    load: Callable[[], FileContent]
-    size_bytes: int = 0
-
-
 def sync(
     collection: Collection,
     sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -97,6 +74,7 @@ def sync(
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
     batch_size: int = DEFAULT_BATCH_SIZE,
     on_progress: Callable[[Progress], None] | None = None,
+    workers: int | str | None = None,
 ) -> IngestReport:
     """Read files into a collection, and on the next call only what has changed since.
 
@@ -123,38 +101,47 @@ def sync(
             several documents.
         on_progress: Called at every step, on this thread. An exception from it ends the sync,
             which can be run again.
+        workers: Have the files split and the chunks embedded by so many processes of this machine,
+            or by those of a Dask cluster, ``"dask://host:8786"``; None does it here. What is
+            written is the same. The embedder has to have a name that ``embedders.load`` knows.
 
     Raises:
         EmbedderRequiredError: The collection has no embedder.
         InvalidInputError: An option is out of range.
         StoreError: The collection could not be read or written.
+        WorkerError: The workers could not be reached, or died again and again.
     """
     check_encoding(encoding)
     if max_file_bytes < 1:
         raise InvalidInputError(f"max_file_bytes is {max_file_bytes}; expected at least 1")
     selection = find_files(sources, include=include, exclude=exclude)
     splitter = TextChunker.for_embedder(collection.embedder) if chunker is None else chunker
-    ingestion = Ingestion(
-        collection,
-        chunker=splitter,
-        batch_size=batch_size,
-        on_progress=on_progress,
-        totals=Totals(len(selection.files), sum(file.size_bytes for file in selection.files)),
-    )
-    gone: list[str] = []
-    if prune:
-        found = {file.source for file in selection.files}
-        candidates = sorted(ingestion.stored.keys() - found)
-        gone = [source for source in candidates if selection.covers(source) and is_gone(source)]
-    for failure in selection.failures:
-        if failure.source not in gone:
-            ingestion.note(failure)
-    for file in selection.files:
-        load = partial(_load, file, max_file_bytes, encoding)
-        _take_file(SourceFile(file.source, load, file.size_bytes), ingestion, splitter)
-    ingestion.flush()
-    ingestion.remove(gone)
-    return ingestion.report(skipped=selection.skipped)
+    with distributed(workers, collection.embedder, splitter) as distribution:
+        ingestion = Ingestion(
+            collection,
+            batch_size=batch_size,
+            on_progress=on_progress,
+            totals=Totals(len(selection.files), sum(file.size_bytes for file in selection.files)),
+            distribution=distribution,
+        )
+        gone: list[str] = []
+        if prune:
+            found = {file.source for file in selection.files}
+            candidates = sorted(ingestion.stored.keys() - found)
+            gone = [source for source in candidates if selection.covers(source) and is_gone(source)]
+        for failure in selection.failures:
+            if failure.source not in gone:
+                ingestion.note(failure)
+        splitting = _splitting(distribution, ingestion)
+        for file in selection.files:
+            load = partial(_load, file, max_file_bytes, encoding)
+            source_file = SourceFile(file.source, load, file.size_bytes)
+            _take_file(source_file, ingestion, splitter, splitting)
+        if splitting is not None:
+            splitting.finish()
+        ingestion.flush()
+        ingestion.remove(gone)
+        return ingestion.report(skipped=selection.skipped)
 
 
 def sync_files(
@@ -185,7 +172,6 @@ def sync_files(
     splitter = TextChunker.for_embedder(collection.embedder) if chunker is None else chunker
     ingestion = Ingestion(
         collection,
-        chunker=splitter,
         batch_size=batch_size,
         on_progress=on_progress,
         totals=Totals(len(files), sum(file.size_bytes for file in files)),
@@ -204,6 +190,7 @@ def sync_documents(
     prune: Filter | Mapping[str, Any] | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     on_progress: Callable[[Progress], None] | None = None,
+    workers: int | str | None = None,
 ) -> IngestReport:
     """Split documents that are no files, and write what has changed since the last call.
 
@@ -220,37 +207,45 @@ def sync_documents(
             removes none.
         batch_size: How many chunks are embedded and written together.
         on_progress: Called at every step, on this thread. An exception from it ends the sync.
+        workers: As in :func:`sync`.
 
     Raises:
         EmbedderRequiredError: The collection has no embedder.
         InvalidInputError: An option is out of range, or the filter is malformed.
         StoreError: The collection could not be read or written.
+        WorkerError: The workers could not be reached, or died again and again.
     """
     splitter = TextChunker.for_embedder(collection.embedder) if chunker is None else chunker
     totals = Totals()
     if isinstance(documents, Sequence):
         totals = Totals(len(documents), sum(map(_size_bytes, documents)))
-    ingestion = Ingestion(
-        collection,
-        chunker=splitter,
-        batch_size=batch_size,
-        on_progress=on_progress,
-        totals=totals,
-    )
-    seen: set[str] = set()
-    for document in documents:
-        ingestion.tell(document.id)
-        seen.add(document.id)
-        _take_document(document, ingestion, splitter, markup)
-    ingestion.flush()
-    if prune is not None:
-        stale = {
-            document.metadata["source"]
-            for document in collection.scan(where=prune, include=("metadata",))
-            if document.metadata.get("source") in ingestion.stored
-        }
-        ingestion.remove(sorted(stale - seen))
-    return ingestion.report(skipped={})
+    with distributed(workers, collection.embedder, splitter) as distribution:
+        ingestion = Ingestion(
+            collection,
+            batch_size=batch_size,
+            on_progress=on_progress,
+            totals=totals,
+            distribution=distribution,
+        )
+        splitting = _splitting(distribution, ingestion)
+        seen: set[str] = set()
+        for document in documents:
+            ingestion.tell(document.id)
+            if splitting is not None and document.id in seen:
+                splitting.finish()  # or the one given before might be written after it
+            seen.add(document.id)
+            _take_document(document, ingestion, splitter, markup, splitting)
+        if splitting is not None:
+            splitting.finish()
+        ingestion.flush()
+        if prune is not None:
+            stale = {
+                document.metadata["source"]
+                for document in collection.scan(where=prune, include=("metadata",))
+                if document.metadata.get("source") in ingestion.stored
+            }
+            ingestion.remove(sorted(stale - seen))
+        return ingestion.report(skipped={})
 
 
 async def async_sync(
@@ -265,7 +260,7 @@ async def async_sync(
     When the task is cancelled, the sync ends at its next step, and only then is the cancellation
     passed on. ``on_progress`` is called on the worker thread.
     """
-    return await _on_thread(partial(sync, collection, sources, **options), on_progress)
+    return await run_on_thread(partial(sync, collection, sources, **options), on_progress)
 
 
 async def async_sync_documents(
@@ -277,29 +272,43 @@ async def async_sync_documents(
 ) -> IngestReport:
     """Run :func:`sync_documents` on a worker thread, as :func:`async_sync` does."""
     call = partial(sync_documents, collection, documents, **options)
-    return await _on_thread(call, on_progress)
+    return await run_on_thread(call, on_progress)
 
 
-def _take_file(file: SourceFile, ingestion: Ingestion, chunker: Chunker) -> None:
+def _splitting(distribution: Distribution | None, ingestion: Ingestion) -> Splitting | None:
+    """Have workers split where there are some, and the chunker is one that they can make."""
+    if distribution is None or not distribution.can_split:
+        return None
+    return Splitting(distribution, ingestion)
+
+
+def _take_file(
+    file: SourceFile, ingestion: Ingestion, chunker: Chunker, splitting: Splitting | None = None
+) -> None:
     source, size_bytes = file.source, file.size_bytes
     ingestion.tell(source)
     try:
         content = file.load()
-        settings = _settings(chunker, content.encoding)
-        content_hash = hashlib.sha256(settings + content.data).hexdigest()
+        settings = settings_of(chunker.fingerprint, content.encoding)
+        content_hash = hash_file(content, settings)
         if ingestion.skip_if_current(source, content_hash, size_bytes=size_bytes):
             return
-        entries = read(content.data, content.name, encoding=content.encoding)
+        if splitting is not None:
+            stored = ingestion.hashes_of(source)
+            part = Part(source, content, content_hash, settings, stored)
+            splitting.offer(part, size_bytes=size_bytes)
+            return
+        hashed = hashed_entries(content, content_hash, settings)
     except (IngestError, MissingDependencyError) as error:
         ingestion.fail(source, str(error), size_bytes=size_bytes)
         return
-    form = format_of(content.name)
-    if form is not None and form.has_records:
-        hashed = [(entry, _entry_hash(entry, settings)) for entry in entries]
-    else:
-        title = PurePosixPath(content.name).name
-        hashed = [(replace(e, title=e.title or title), content_hash) for e in entries]
-    ingestion.take(source, hashed, size_bytes=size_bytes)
+    found = [_found(source, entry, chunker, entry_hash) for entry, entry_hash in hashed]
+    ingestion.take(source, found, size_bytes=size_bytes)
+
+
+def _found(source: str, entry: Entry, chunker: Chunker, content_hash: str) -> Found:
+    chunks = partial(chunk_documents, source, entry, chunker=chunker, content_hash=content_hash)
+    return Found(entry.record, content_hash, chunks)
 
 
 def _load(file: FoundFile, max_file_bytes: int, encoding: str | None) -> FileContent:
@@ -320,7 +329,11 @@ def _load(file: FoundFile, max_file_bytes: int, encoding: str | None) -> FileCon
 
 
 def _take_document(
-    document: Document, ingestion: Ingestion, chunker: Chunker, markup: Markup
+    document: Document,
+    ingestion: Ingestion,
+    chunker: Chunker,
+    markup: Markup,
+    splitting: Splitting | None,
 ) -> None:
     from nearfield.validation import (  # it imports numpy
         check_id,
@@ -339,44 +352,22 @@ def _take_document(
     title = fields.pop("title", "")
     if not isinstance(title, str):
         fields["title"], title = title, ""
+    size_bytes = _size_bytes(document)
+    if not text.strip():
+        ingestion.take(source, [], size_bytes=size_bytes)
+        return
     entry = Entry((Section(text),), title=title, markup=markup, metadata=fields)
-    hashed = [(entry, _entry_hash(entry, _settings(chunker, None)))] if text.strip() else []
-    ingestion.take(source, hashed, size_bytes=_size_bytes(document))
-
-
-def _settings(chunker: Chunker, encoding: str | None) -> bytes:
-    return f"{READERS_VERSION}\0{chunker.fingerprint}\0{encoding or ''}\0".encode()
-
-
-def _entry_hash(entry: Entry, settings: bytes) -> str:
-    content = msgspec.json.encode(entry, order="deterministic")
-    return hashlib.sha256(settings + content).hexdigest()
+    settings = settings_of(chunker.fingerprint, None)
+    content_hash = hash_entry(entry, settings)
+    if ingestion.skip_if_current(source, content_hash, size_bytes=size_bytes):
+        return
+    if splitting is not None:
+        part = Part(source, entry, content_hash, settings, {})
+        splitting.offer(part, size_bytes=size_bytes)
+    else:
+        found = _found(source, entry, chunker, content_hash)
+        ingestion.take(source, [found], size_bytes=size_bytes)
 
 
 def _size_bytes(document: Document) -> int:
     return len(document.text.encode("utf-8", "surrogatepass"))
-
-
-class _Stopped(Exception):  # noqa: N818  # a signal between two threads, not an error
-    """Ends a sync whose task was cancelled."""
-
-
-async def _on_thread(
-    call: Callable[..., IngestReport], on_progress: Callable[[Progress], None] | None
-) -> IngestReport:
-    cancelled = threading.Event()
-
-    def tell(progress: Progress) -> None:
-        if cancelled.is_set():
-            raise _Stopped
-        if on_progress is not None:
-            on_progress(progress)
-
-    work = asyncio.ensure_future(asyncio.to_thread(call, on_progress=tell))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        cancelled.set()
-        await asyncio.wait([work])
-        work.exception()  # seen, so that it is not logged as lost
-        raise

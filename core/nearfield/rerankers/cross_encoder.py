@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.errors import InvalidInputError, MissingDependencyError, RerankingError
-from nearfield.validation import check_positive, check_text
+from nearfield.validation import check_positive, check_text, check_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,9 +91,7 @@ class CrossEncoderReranker:
             RerankingError: The model could not be loaded, or has more than one label.
         """
         query = check_text(query, what="query")
-        pairs = [
-            (query, check_text(text, position=position)) for position, text in enumerate(texts)
-        ]
+        pairs = [(query, text) for text in check_texts(texts)]
         if not pairs:
             return np.empty(0)
         with self._lock:

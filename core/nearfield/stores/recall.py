@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from nearfield.stores.base import RecallEstimate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["K", "estimate", "invent_queries"]
+__all__ = ["K", "estimate", "invent_queries", "recall"]
 
 K = 10
 """Recall is measured at this k."""
@@ -59,3 +60,18 @@ def estimate(values: NDArray[np.float64]) -> RecallEstimate:
         p5=float(np.percentile(values, 5)),
         queries=len(values),
     )
+
+
+def recall(
+    found: Sequence[tuple[Hashable, float]], truth: Sequence[tuple[Hashable, float]]
+) -> float:
+    """Return the share of the true best that was found, any of those that tie counting alike.
+
+    Args:
+        found: What a search found, each with its score.
+        truth: The same for an exact search, best first.
+    """
+    if not truth:
+        return 1.0
+    kth = truth[-1][1]
+    return min(1.0, sum(score >= kth for _, score in found) / len(truth))

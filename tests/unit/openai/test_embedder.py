@@ -21,10 +21,17 @@ from hypothesis import strategies as st
 
 pytest.importorskip("openai", minversion="3", reason="openai is not installed")
 
+from tests.embedders import HashingEmbedder
 from tests.openai_server import KEY, TEXTS, Fault, OpenAIServer, connect
 
 import nearfield
-from nearfield.embedders import AsyncEmbedder, CachedEmbedder, OpenAIEmbedder, load
+from nearfield.embedders import (
+    AsyncEmbedder,
+    CachedEmbedder,
+    CombinedEmbedder,
+    OpenAIEmbedder,
+    load,
+)
 from nearfield.embedders.openai.batches import pack
 from nearfield.errors import (
     ClosedError,
@@ -166,6 +173,14 @@ def test_the_dimension_of_an_unknown_model_is_asked_for_once(server, embedder):
     assert embedder.info.dimension == 32
     assert embedder.info == embedder.info
     assert server.texts == [" "]
+
+
+def test_combining_a_model_that_is_not_known_sends_nothing(server, embedder):
+    combined = CombinedEmbedder([HashingEmbedder(), embedder], "concatenate")
+    assert server.requests == []
+    assert combined.count_tokens("two words") == 2
+    assert combined.info.dimension == 64 + embedder.info.dimension
+    assert len(server.requests) == 1
 
 
 def test_the_dimension_of_an_unknown_model_is_learnt_from_the_first_answer(server, embedder):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import EmbeddingInfo, Metric
 from nearfield.errors import CorruptionError, EmbeddingError
-from nearfield.validation import check_positive, check_text
+from nearfield.validation import check_positive, check_text, check_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +92,7 @@ class MiniLMEmbedder:
         """
         import numpy as np
 
-        for position, text in enumerate(texts):
-            check_text(text, position=position)
+        texts = check_texts(texts)
         vectors = np.empty((len(texts), _DIMENSION), dtype=np.float32)
         workers = min(self._threads, len(texts))
         if not workers:

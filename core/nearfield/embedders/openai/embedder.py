@@ -30,7 +30,7 @@ from nearfield.errors import (
     InvalidInputError,
     MissingDependencyError,
 )
-from nearfield.validation import check_positive, check_seconds, check_text
+from nearfield.validation import check_positive, check_seconds, check_text, check_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,7 +240,7 @@ class OpenAIEmbedder(Closing):
         self, texts: Sequence[str], prompt: str
     ) -> tuple[Clients, list[Course[NDArray[np.float32]]]]:
         """Check the texts and put them together to requests."""
-        checked = [check_text(text, position=position) for position, text in enumerate(texts)]
+        checked = check_texts(texts)
         clients, exchange = self._connect()
         sent = [self._fitted(prompt + text or _EMPTY, at) for at, text in enumerate(checked)]
         # A token has at least one byte, so that bytes are never too few. Counting tokens would

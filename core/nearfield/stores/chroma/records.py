@@ -13,7 +13,8 @@ import numpy as np
 
 from nearfield.documents import Document, Metric, make_document
 from nearfield.filters.evaluation import instant_us
-from nearfield.stores.chroma.fields import flat_fields
+from nearfield.stores.chroma.fields import ENCODING
+from nearfield.stores.flat.fields import flat_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class Records:
 
 def encode(document: Document, metric: Metric) -> dict[str, Any]:
     """Return the fields of a document's record."""
-    fields: dict[str, Any] = dict(flat_fields(document.metadata))
+    fields: dict[str, Any] = dict(flat_fields(document.metadata, ENCODING))
     fields[_CREATED] = instant_us(document.created_at or datetime.now(UTC))
     if document.metadata:
         fields[_METADATA] = msgspec.json.encode(document.metadata).decode()

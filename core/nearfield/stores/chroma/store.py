@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearfield.documents import Document, Hit, Metric, SearchMode, make_hit
+from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import ReadOnlyError, UnsupportedOperationError
-from nearfield.ranking import relevances
 from nearfield.stores.base import Capabilities, Include, SearchRequest
-from nearfield.stores.chroma.filters import EVERYTHING, where_clause
+from nearfield.stores.candidates import Candidates, Found, best_of, hits
+from nearfield.stores.chroma.fields import DIALECT
 from nearfield.stores.chroma.records import Records, decode, encode, parts, vectors
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nearfield.filters import Filter
     from nearfield.stores.base import CollectionInfo
     from nearfield.stores.chroma.connections import Handle
-    from nearfield.stores.chroma.filters import Clause
+    from nearfield.stores.flat.filters import Clause
 
 __all__ = ["ChromaStore"]
 
@@ -45,9 +45,7 @@ _CAPABILITIES = Capabilities(
     backup=False,
 )
 _IDS: list[Any] = []
-
-_Found: TypeAlias = tuple[float, str, Document]
-"""A score, an id, and what has both."""
+_EVERYTHING: Clause = True
 
 
 class ChromaStore:
@@ -74,7 +72,7 @@ class ChromaStore:
 
         Each document is written whole or not at all. What ``replace`` takes is deleted after that.
         """
-        clause = where_clause(replace)
+        clause = DIALECT.clause(replace)
         self._refuse_read_only()
         records = [encode(document, self._info.metric) for document in documents]
         with self._handle.writing():
@@ -87,7 +85,7 @@ class ChromaStore:
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
         """Delete by ids, by filter, or by both, and count; see ``Store``."""
-        clause = where_clause(where)
+        clause = DIALECT.clause(where)
         self._refuse_read_only()
         with self._handle.writing():
             gone = self._matching(clause, ids)
@@ -98,14 +96,14 @@ class ChromaStore:
         """Fetch documents in the order of the ids; see ``Store``."""
         found = {
             document.id: document
-            for page in self._fetched(ids, EVERYTHING, parts(include, self._info.metric))
+            for page in self._fetched(ids, _EVERYTHING, parts(include, self._info.metric))
             for document in self._decoded(page, include)
         }
         return [found.get(name) for name in ids]
 
     def count(self, *, where: Filter | None = None) -> int:
         """Count the documents, or those that match."""
-        clause = where_clause(where)
+        clause = DIALECT.clause(where)
         if clause is True:
             return int(self._handle.run(lambda collection: collection.count()))
         return len(self._matching(clause))
@@ -116,7 +114,7 @@ class ChromaStore:
         One that took another's place stays in that one's. One that is deleted meanwhile, or does
         not match any more, is left out.
         """
-        clause = where_clause(where)
+        clause = DIALECT.clause(where)
         names = self._matching(clause)
         asked = parts(include, self._info.metric)
         for start in range(0, len(names), _SCAN_ROWS):
@@ -131,7 +129,7 @@ class ChromaStore:
             raise UnsupportedOperationError(
                 f"Chroma has no {request.mode.value} search here; use mode='vector'"
             )
-        clause = where_clause(request.where)
+        clause = DIALECT.clause(request.where)
         queries = request.vectors
         asked = parts(request.include, self._info.metric, scored=True)
         if request.ids is not None:
@@ -167,7 +165,7 @@ class ChromaStore:
         delete first would leave nothing where the program ends in between.
         """
         ids = [document.id for document in documents]
-        for page in self._fetched(ids, EVERYTHING, ["metadatas"]):
+        for page in self._fetched(ids, _EVERYTHING, ["metadatas"]):
             old = dict(zip(page.ids, page.metadatas or (), strict=True))
             records = [
                 {**dict.fromkeys(old[name] or ()), **record} if name in old else record
@@ -250,13 +248,21 @@ class ChromaStore:
         self, queries: NDArray[np.float32], pages: Iterable[Records], request: SearchRequest
     ) -> list[list[Hit]]:
         """Compare each query with every record."""
-        best: list[list[_Found]] = [[] for _ in queries]
+        best: list[list[Found]] = [[] for _ in queries]
         for page in pages:
-            candidates = _Candidates(page, request, self._info)
+            candidates = self._candidates(page, request)
             for place, query in enumerate(queries):
-                found = best[place] + candidates.best(candidates.scores(query))
-                best[place] = sorted(found, key=lambda each: (-each[0], each[1]))[: request.k]
-        return [self._hits(found, request) for found in best]
+                found = candidates.best(candidates.scores(query), request)
+                best[place] = best_of(best[place] + found, request.k)
+        return [hits(found, request, self._info.metric) for found in best]
+
+    def _candidates(self, records: Records, request: SearchRequest) -> Candidates:
+        return Candidates(
+            records.ids,
+            vectors(records, self._dimension),
+            lambda place: decode(records, place, request.include, self._dimension),
+            self._info.metric,
+        )
 
     def _everything(self, clause: Clause, request: SearchRequest) -> Iterator[Records]:
         asked = parts(request.include, self._info.metric, scored=True)
@@ -278,12 +284,12 @@ class ChromaStore:
             if best is None:
                 answers += self._compared(single, self._everything(clause, request), request)
             else:
-                answers.append(self._hits(best, request))
+                answers.append(hits(best, request, self._info.metric))
         return answers
 
     def _asked(
         self, queries: NDArray[np.float32], clause: Clause, request: SearchRequest, depth: int
-    ) -> list[list[_Found] | None]:
+    ) -> list[list[Found] | None]:
         """Return the best of each query, None where there are too few to be sure."""
         asked = parts(request.include, self._info.metric, scored=True)
         answer: Any = self._handle.run(
@@ -294,75 +300,17 @@ class ChromaStore:
                 include=asked,
             )
         )
-        results: list[list[_Found] | None] = []
+        results: list[list[Found] | None] = []
         for place, query in enumerate(queries):
-            candidates = _Candidates(Records.of(answer, place), request, self._info)
+            candidates = self._candidates(Records.of(answer, place), request)
             scores = candidates.scores(query)
             # Few match, or the graph does not lead to all that do, or others may tie.
             unsure = (
                 len(scores) < depth or scores.min() == np.partition(scores, -request.k)[-request.k]
             )
-            results.append(None if unsure else candidates.best(scores))
+            results.append(None if unsure else candidates.best(scores, request))
         return results
-
-    def _hits(self, found: Sequence[_Found], request: SearchRequest) -> list[Hit]:
-        scaled = relevances([each[0] for each in found], request.mode, self._info.metric)
-        return [
-            make_hit(document, score, rank, relevance)
-            for rank, ((score, _, document), relevance) in enumerate(
-                zip(found, scaled, strict=True), start=1
-            )
-        ]
 
 
 def _delete(ids: list[str], collection: Any) -> None:
     collection.delete(ids=ids)
-
-
-class _Candidates:
-    """Records to choose from, for several queries; a document that several find is made once."""
-
-    def __init__(self, records: Records, request: SearchRequest, info: CollectionInfo) -> None:
-        self._records = records
-        self._request = request
-        self._info = info
-        self._rows = vectors(records, info.embedding.dimension).astype(np.float64)
-        self._made: dict[int, Document] = {}
-
-    def scores(self, query: NDArray[np.float32]) -> NDArray[np.float64]:
-        return _scores(self._rows, query.astype(np.float64), self._info.metric)
-
-    def best(self, scores: NDArray[np.float64]) -> list[_Found]:
-        """Return at most k that score enough, best first, ties by id."""
-        ids, least = self._records.ids, self._request.min_score
-        ranked = sorted(
-            [(-score, ids[place], place) for place, score in enumerate(scores.tolist())]
-        )
-        return [
-            (-negated, name, self._document(place))
-            for negated, name, place in ranked[: self._request.k]
-            if least is None or -negated >= least
-        ]
-
-    def _document(self, place: int) -> Document:
-        made = self._made.get(place)
-        if made is None:
-            dimension = self._info.embedding.dimension
-            made = decode(self._records, place, self._request.include, dimension)
-            self._made[place] = made
-        return made
-
-
-def _scores(
-    given: NDArray[np.float64], asked: NDArray[np.float64], metric: Metric
-) -> NDArray[np.float64]:
-    """Score vectors in float64; each row for itself, so that equal ones tie."""
-    if metric is Metric.EUCLIDEAN:
-        apart = given - asked
-        return np.asarray(1.0 / (1.0 + np.sqrt(np.einsum("ij,ij->i", apart, apart))))
-    scores = np.einsum("ij,j->i", given, asked)
-    if metric is Metric.COSINE:
-        lengths = np.sqrt(np.einsum("ij,ij->i", given, given) * float(asked @ asked))
-        # As the embedded engine's: vectors that differ only in length tie.
-        scores = np.clip(scores / lengths, -1.0, 1.0).astype(np.float32).astype(np.float64)
-    return np.asarray(scores, np.float64)

@@ -11,14 +11,14 @@ import contextlib
 import sqlite3
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from nearfield.errors import CorruptionError, InvalidInputError
 from nearfield.stores.base import LedgerDrift, Problem
 from nearfield.stores.local.rows import select_in
-from nearfield.validation import check_ids, check_positive, check_text
+from nearfield.validation import check_groups, check_ids, check_positive, check_text
 
 if TYPE_CHECKING:
     from nearfield.stores.local.connections import ConnectionPool
@@ -103,7 +103,7 @@ class LocalLedger:
     ) -> int:
         """Record that documents are as they should be now."""
         identifiers = check_ids(ids)
-        given = None if groups is None else _check_groups(groups)
+        given = None if groups is None else check_groups(groups)
         if given is not None and len(given) != len(identifiers):
             raise InvalidInputError(
                 f"{len(given)} groups were given for {len(identifiers)} documents"
@@ -292,7 +292,7 @@ def _group_conditions(groups: Sequence[str] | None) -> Iterator[tuple[str, Seque
     if groups is None:
         yield "", ()
         return
-    wanted = {group for group in _check_groups(groups) if group is not None}
+    wanted = {group for group in check_groups(groups) if group is not None}
     for chunk in _chunks(sorted(wanted)):
         yield f"AND group_id IN ({','.join('?' * len(chunk))})", chunk
 
@@ -300,12 +300,6 @@ def _group_conditions(groups: Sequence[str] | None) -> Iterator[tuple[str, Seque
 def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
-
-
-def _check_groups(groups: Iterable[str | None]) -> list[str | None]:
-    if isinstance(groups, str) or not isinstance(groups, Iterable):
-        raise InvalidInputError(f"groups is {groups!a}, expected a list of texts")
-    return [None if group is None else check_text(group, what="a group") for group in groups]
 
 
 def _intact(row: Sequence[object]) -> _Record | None:

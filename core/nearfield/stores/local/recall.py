@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nearfield.errors import NearfieldError
 from nearfield.stores.base import RecallEstimate
-from nearfield.stores.local.forks import FORKS
-from nearfield.stores.recall import K, estimate, invent_queries
+from nearfield.stores.recall import K, estimate, invent_queries, recall
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +20,9 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float32]
 
-__all__ = ["Measurement", "RecallMonitor", "measure"]
+__all__ = ["Measurement", "measure", "repeated"]
 
 _QUERIES = 400
-_REMEMBERED = 1000
 _SEED = 7
 
 
@@ -70,90 +64,25 @@ def measure(snapshot: Snapshot, metric: Metric, queries: FloatArray | None = Non
     ]
     planned_us, exact_us = (middle - start) / 1e3, (time.thread_time_ns() - middle) / 1e3
     values = [
-        _recall(_best(mine, slot), _best(exact, slot))
+        recall(_best(mine, slot), _best(exact, slot))
         for mine, exact, slot in zip(found, truth, own.tolist(), strict=True)
     ]
     count = len(values)
     return Measurement(estimate(np.array(values)), planned_us / count, exact_us / count)
 
 
-class RecallMonitor:
-    """Repeats a small share of the searches exactly, in the background."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-        self._values: deque[float] = deque(maxlen=_REMEMBERED)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        FORKS.add(self)
-
-    def offer(
-        self,
-        snapshot: Snapshot,
-        query: FloatArray,
-        k: int,
-        where: Filter | None,
-        found: list[tuple[int, float]],
-    ) -> None:
-        """Perhaps repeat a search, unless another is being repeated; return at once."""
-        if self._thread is not None or random.random() >= snapshot.target.recheck_share:  # noqa: S311
-            return
-        with self._lock:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._repeat,
-                    args=(snapshot, query.copy(), k, where, found),
-                    name="nearfield-recall",
-                )
-                try:
-                    self._thread.start()
-                except RuntimeError:  # too many threads, or the interpreter is ending
-                    self._thread = None
-
-    def estimate(self) -> RecallEstimate | None:
-        """Return recall@k over the searches repeated last; None before the first."""
-        values = list(self._values)
-        return estimate(np.array(values)) if values else None
-
-    def close(self) -> None:
-        """Wait for what is under way. Idempotent."""
-        with self._lock:
-            self._closed = True
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-
-    def before_fork(self) -> None:
-        """Hold the lock, so that the child gets it in a known state."""
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """Forget the thread, which is the parent's."""
-        self._lock = threading.Lock()
-        self._thread = None
-
-    def _repeat(
-        self,
-        snapshot: Snapshot,
-        query: FloatArray,
-        k: int,
-        where: Filter | None,
-        found: list[tuple[int, float]],
-    ) -> None:
-        try:
-            truth = snapshot.search(
-                query[np.newaxis], k, metric=self._metric, where=where, exact=True
-            )[0]
-            self._values.append(_recall(_top(found, k), _top(truth, k)))
-        except NearfieldError:
-            pass  # damage is for the searches themselves to find
-        finally:
-            self._thread = None
+def repeated(
+    snapshot: Snapshot,
+    query: FloatArray,
+    found: list[tuple[int, float]],
+    k: int,
+    *,
+    where: Filter | None,
+    metric: Metric,
+) -> float:
+    """Search again by comparing every vector, and return the recall of what was found."""
+    truth = snapshot.search(query[np.newaxis], k, metric=metric, where=where, exact=True)[0]
+    return recall(_top(found, k), _top(truth, k))
 
 
 def _drawn(snapshot: Snapshot) -> tuple[FloatArray, NDArray[np.int64]]:
@@ -181,11 +110,3 @@ def _best(ranked: list[tuple[int, float]], own: int) -> list[tuple[int, float]]:
 
 def _top(ranked: list[tuple[int, float]], k: int) -> list[tuple[int, float]]:
     return sorted(ranked, key=lambda pair: -pair[1])[:k]
-
-
-def _recall(found: list[tuple[int, float]], truth: list[tuple[int, float]]) -> float:
-    """Return the share of the true best that was found, any of those that tie counting alike."""
-    if not truth:
-        return 1.0
-    kth = truth[-1][1]
-    return min(1.0, sum(score >= kth for _, score in found) / len(truth))

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from nearfield.stores.local.hits import Ranked, best_in_order, fetch_hits, read_
 from nearfield.stores.local.keyword import index_slots, keyword_top_k, unindex_texts
 from nearfield.stores.local.ledger import LocalLedger
 from nearfield.stores.local.plans import Target
-from nearfield.stores.local.recall import RecallMonitor
+from nearfield.stores.local.recall import repeated
 from nearfield.stores.local.rows import (
     INSERT_DOCUMENT,
     INSERT_VECTOR,
@@ -47,6 +48,7 @@ from nearfield.stores.local.schema import read_state
 from nearfield.stores.local.segment_files import DamagedSegmentError
 from nearfield.stores.local.snapshots import Snapshot, Snapshots
 from nearfield.stores.local.tuner import report
+from nearfield.stores.monitor import RecallMonitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +90,7 @@ class LocalStore:
         self._snapshots = Snapshots(info, files)
         compaction = Compaction(info, pool, files, policy or Policy())
         self._maintenance = Maintenance(compaction, pool, files, self._snapshots)
-        self._monitor = RecallMonitor(info.metric)
+        self._monitor = RecallMonitor()
 
     @property
     def info(self) -> CollectionInfo:
@@ -223,7 +225,12 @@ class LocalStore:
         metric, where = self._info.metric, request.where
         ranked = snapshot.search(queries, k, metric=metric, where=where, steps=steps)
         if snapshot.sealed and steps is None:
-            self._monitor.offer(snapshot, queries[0], k, where, ranked[0])
+            self._monitor.offer(
+                snapshot.target.recheck_share,
+                partial(
+                    repeated, snapshot, queries[0].copy(), ranked[0], k, where=where, metric=metric
+                ),
+            )
         return ranked
 
     def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:

@@ -51,7 +51,7 @@ class PostgresDatabase:
         check_name(name)
         self._refuse_read_only()
         with connected(self._server) as connection:
-            schema.drop(connection, self._server, name)
+            schema.drop(connection, self._server, schema.read(connection, self._server, name))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a collection another name; see :class:`~nearfield.stores.base.StoreFactory`."""
@@ -59,7 +59,8 @@ class PostgresDatabase:
         check_name(new_name)
         self._refuse_read_only()
         with connected(self._server) as connection:
-            schema.rename(connection, self._server, name, new_name)
+            birth = schema.read(connection, self._server, name)
+            schema.rename(connection, self._server, birth, new_name)
 
     def _refuse_read_only(self) -> None:
         if self._server.read_only:

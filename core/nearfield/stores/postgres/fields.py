@@ -40,6 +40,9 @@ _EXACT_FLOATS = 2.0**53
 _BEYOND_FLOATS = 2**1100
 """Larger than any number that is stored, as is every larger one."""
 _SHORTEST_DATE = "2024W01"
+_INCOMPARABLE = re.compile(r"\\u00|\d[eE]|\d{16}")
+"""In JSON, a control character or a number that may be a large float."""
+_PERHAPS_A_DATE = re.compile(r'"\d{4}')
 
 
 def escaped(text: str) -> str:
@@ -67,15 +70,23 @@ def comparable(value: Any) -> Any:
     return _mapped(value, escaped, _number)
 
 
-def shapes(metadata: Mapping[str, Any]) -> Shapes:
-    """Return the columns for a document's metadata."""
-    fields = comparable(metadata)
-    dated = _mapped(metadata, _instant, lambda _: None)
-    folded = _mapped(metadata, lambda text: escaped(text.casefold()), _number)
+def shapes(metadata: Mapping[str, Any], text: str) -> Shapes:
+    """Return the columns for a document's metadata.
+
+    Args:
+        metadata: The metadata.
+        text: The same as JSON, which tells at a glance what most metadata have no need of.
+    """
+    fields = json_text(comparable(metadata)) if _INCOMPARABLE.search(text) else text
+    dated = folded = None
+    if _PERHAPS_A_DATE.search(text):
+        dated = _mapped(metadata, _instant, lambda _: None)
+    if text.casefold() != text:
+        folded = json_text(_mapped(metadata, lambda value: escaped(value.casefold()), _number))
     return (
-        json_text(fields),
+        fields,
         json_text(dated) if _holds_number(dated) else None,
-        json_text(folded) if folded != fields else None,
+        folded if folded != fields else None,
     )
 
 

@@ -16,6 +16,9 @@ from nearfield.stores.postgres.connections import connected
 from nearfield.stores.postgres.schema import INDEX_KINDS, template
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from weakref import WeakMethod
+
     from nearfield.stores.postgres.connections import Connection, Server
     from nearfield.stores.postgres.schema import Birth
 
@@ -31,7 +34,8 @@ MAX_INDEXED_HALVES = 4000
 _PAUSE_S = 1.0
 """Without a write, before a build begins."""
 _AFTER_FAILURE_S = 60.0
-"""Before the next attempt: what failed often fails again, as for want of a right."""
+"""Before the next attempt, and twice as long each time: what failed often fails again, as for want
+of a right, or where one exact answer takes longer than a call may."""
 _POLL_S = 0.5
 _BUILD_LOCK = 1 << 61
 """Beside a collection's own lock; held by who builds."""
@@ -54,20 +58,31 @@ def distance(birth: Birth, query: str) -> tuple[str, str]:
 
 
 class Indexer:
-    """Builds a collection's index once it pays, in a pause between writes."""
+    """Builds a collection's index once it pays, in a pause between writes.
 
-    def __init__(self, server: Server, birth: Birth) -> None:
+    Args:
+        server: Where the collection is.
+        birth: What is recorded of it.
+        measure: Measures how searches go through the index, if that is due; held weakly, since its
+            owner has the indexer, and is closed when no one has it any more.
+    """
+
+    def __init__(
+        self, server: Server, birth: Birth, measure: WeakMethod[Callable[[], None]]
+    ) -> None:
         self._server = server
         self._birth = birth
+        self._measure = measure
         self._changed = threading.Condition()
         self._last_write_s = -_PAUSE_S
         self._not_before_s = 0.0
+        self._pause_s = _AFTER_FAILURE_S / 2
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._closed = False
 
     def look(self) -> None:
-        """Look in the background whether an index is due, and build it."""
+        """Look in the background whether an index is due, build it, and measure it."""
         with self._changed:
             busy = self._thread is not None and self._thread.is_alive()
             if busy or self._closed or not _can_be_indexed(self._birth) or self._server.read_only:
@@ -86,10 +101,10 @@ class Indexer:
         self.look()
 
     def build(self, *, wait: bool = True) -> bool:
-        """Build the index if it is due; return whether it was built.
+        """Build the index if it is due, and measure it; return whether it was built.
 
         Args:
-            wait: Whether to wait where someone else is building it.
+            wait: Whether to wait where someone else is at it.
         """
         if not _can_be_indexed(self._birth):
             return False
@@ -132,9 +147,11 @@ class Indexer:
         try:
             self.build(wait=False)
         except (NearfieldError, psycopg.Error) as error:
-            self._not_before_s = time.monotonic() + _AFTER_FAILURE_S
+            self._pause_s *= 2
+            self._not_before_s = time.monotonic() + self._pause_s
             if not self._closed:
-                _LOG.warning("the index of %r was not built: %s", self._birth.info.name, error)
+                name = self._birth.info.name
+                _LOG.warning("the index of %r was not built, or not measured: %s", name, error)
 
     def _built(self, connection: Connection, *, wait: bool) -> bool:
         birth = self._birth
@@ -150,6 +167,14 @@ class Indexer:
             if not wait or self._closed:
                 return False
             time.sleep(_POLL_S)
+        built = self._made(connection)
+        measure = self._measure()
+        if measure is not None:
+            measure()
+        return built
+
+    def _made(self, connection: Connection) -> bool:
+        birth = self._birth
         state = _state(connection, birth)
         if state is True or not self._is_due(connection):
             return False

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from psycopg import sql
 
 from nearfield.errors import CollectionNotFoundError
 from nearfield.stores.base import RecallEstimate, TradeOff, TuningReport
-from nearfield.stores.recall import K, estimate, invent_queries
+from nearfield.stores.recall import K, estimate, invent_queries, recall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +20,37 @@ if TYPE_CHECKING:
 
     from nearfield.stores.postgres.connections import Connection
     from nearfield.stores.postgres.schema import Birth
+    from nearfield.stores.postgres.table import Table
 
-__all__ = ["Plan", "choose", "read_plan", "use"]
+__all__ = [
+    "START_DEPTH",
+    "Plan",
+    "Ranking",
+    "Sample",
+    "Settings",
+    "State",
+    "choose",
+    "explained",
+    "read_state",
+    "record",
+    "use",
+]
+
+Ranking: TypeAlias = list[tuple[str, float]]
+"""Ids, each with a score, best first."""
+Sample: TypeAlias = "tuple[list[str], NDArray[np.float32]]"
+"""Ids and vectors of some documents."""
 
 _DEPTHS = (20, 40, 80, 160, 320, 640, 1000)
 """pgvector's ef_search; it takes at most 1,000."""
+START_DEPTH = 160
+"""Before anything was measured."""
 _QUERIES = 200
 _SEED = 7
 _US = 1e6
+_FEWEST_QUERIES = 50
+_GROWTH = 2
+"""When a collection has grown so many times, its plan is measured anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +62,85 @@ class Plan:
         recall: What was measured with it; None before the first tuning.
     """
 
-    depth: int | None = 160
+    depth: int | None = START_DEPTH
     recall: float | None = None
 
     def __str__(self) -> str:
         return "every vector" if self.depth is None else f"graph, ef_search {self.depth}"
 
 
-def read_plan(connection: Connection, birth: Birth) -> Plan:
-    """Read the plan that the collection was tuned to.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all who have a collection open go by.
+
+    Attributes:
+        target_recall: The mean recall@10 to hold.
+        recheck_share: The share of searches to repeat exactly in the background.
+        plan: How to search.
+        index: The index that the plan was measured on; None before the first measurement.
+        documents: About how many there were then.
+    """
+
+    target_recall: float = 0.99
+    recheck_share: float = 0.0005
+    plan: Plan = Plan()
+    index: int | None = None
+    documents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a collection stands.
+
+    Attributes:
+        settings: What is recorded.
+        index: The index of the vectors; None while there is none that is complete.
+        documents: About how many there are.
+    """
+
+    settings: Settings
+    index: int | None
+    documents: int
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the plan is known to hold the target on the index as it is."""
+        measured = self.settings
+        grown = self.documents > _GROWTH * max(1, measured.documents)
+        return self.index is not None and self.index == measured.index and not grown
+
+    @property
+    def plan(self) -> Plan:
+        """How searches go."""
+        return self.settings.plan if self.index is not None else Plan(None, 1.0)
+
+
+def read_state(table: Table, name: str) -> State:
+    """Read how a collection stands.
 
     Raises:
         CollectionNotFoundError: It was dropped a moment ago.
     """
-    row = connection.execute(
-        sql.SQL("SELECT settings FROM {} WHERE key = %s").format(birth.names.collections),
-        (birth.names.key,),
-    ).fetchone()
-    if row is None:
-        name = birth.info.name
-        raise CollectionNotFoundError(f"the collection {name!r} was just dropped", name=name)
-    settings = row[0]
-    return Plan(settings["depth"], settings["recall"]) if "depth" in settings else Plan()
-
-
-def record(connection: Connection, birth: Birth, plan: Plan) -> None:
-    """Record the plan for everyone who opens the collection from now on."""
-    connection.execute(
-        sql.SQL("UPDATE {} SET settings = %s WHERE key = %s").format(birth.names.collections),
-        (json.dumps({"depth": plan.depth, "recall": plan.recall}), birth.names.key),
+    rows = table.rows(
+        "SELECT settings, (SELECT indexrelid::bigint FROM pg_index "
+        "WHERE indexrelid = to_regclass({index}) AND indisvalid), "
+        "coalesce((SELECT reltuples FROM pg_class WHERE oid = to_regclass({name})), 0)::bigint "
+        "FROM {collections} WHERE key = {key}"
     )
+    if not rows:
+        raise CollectionNotFoundError(f"the collection {name!r} was just dropped", name=name)
+    ((recorded, index, documents),) = rows
+    values = dict(recorded)
+    if values:
+        values["plan"] = Plan(**values["plan"])
+    return State(Settings(**values), index, documents)
+
+
+def record(table: Table, settings: Settings) -> None:
+    """Record what all who have the collection open are to go by; they look every few seconds."""
+    statement = table.sql("UPDATE {collections} SET settings = %s WHERE key = {key}")
+    recorded = json.dumps(asdict(settings))
+    table.pool.run(lambda connection: connection.execute(statement, (recorded,)))
 
 
 def use(connection: Connection, depth: int) -> None:
@@ -91,43 +162,53 @@ class _Candidate:
 
 
 def choose(
-    search: Callable[[NDArray[np.float32], int | None], list[str]],
-    sample: tuple[list[str], NDArray[np.float32]],
-    queries: NDArray[np.float32] | None,
+    search: Callable[[NDArray[np.float32], int | None], Ranking],
+    given: Sample | NDArray[np.float32],
     *,
     target_recall: float,
-    latency_ms: float | None,
+    latency_ms: float | None = None,
+    exact_within_s: float | None = None,
+    least_depth: int = 0,
 ) -> tuple[Plan, TuningReport]:
     """Measure depths, and take the quickest whose recall is above the target with confidence.
 
     Args:
-        search: Takes a query and a depth, and returns the ids of the K + 1 best.
-        sample: Ids and vectors of some documents, to make queries of.
-        queries: Queries to measure with instead.
+        search: Takes a query and a depth, and returns the K + 1 best.
+        given: Queries to measure with, or some documents to make them of.
         target_recall: The mean recall@10 to hold.
         latency_ms: The most a query may take, in milliseconds of waiting.
+        exact_within_s: About how long the comparisons of every vector may take in all; fewer
+            queries are asked then, but no fewer than 50.
+        least_depth: Choose no depth below this one, and rather a depth that holds the target than
+            the comparison of every vector, even if that was quicker just now.
     """
-    asked, own = _asked(sample, queries)
+    asked, own = _asked(given)
     if not len(asked):
         nothing = RecallEstimate(1.0, 1.0, 1.0, 1.0, 0)
         return Plan(), TuningReport(
             target_recall, nothing, 0.0, 0.0, 0, met=True, shortfalls=(), front=()
         )
+    if exact_within_s is not None:
+        _, one_us = _answers(search, asked[:1], own[:1], None)
+        count = max(_FEWEST_QUERIES, min(len(asked), int(exact_within_s * _US / max(1.0, one_us))))
+        places = np.linspace(0, len(asked) - 1, min(count, len(asked))).astype(int)
+        asked, own = asked[places], [own[place] for place in places]
     truth, exact_us = _answers(search, asked, own, None)
     exact = _Candidate(Plan(None, 1.0), estimate(np.ones(len(asked))), exact_us)
     measured = []
     for depth in _DEPTHS:
+        if depth < least_depth or target_recall >= 1.0:
+            continue
         found, cost_us = _answers(search, asked, own, depth)
-        recalls = [
-            len(set(mine) & set(true)) / max(1, len(true))
-            for mine, true in zip(found, truth, strict=True)
-        ]
-        recall = estimate(np.array(recalls))
-        measured.append(_Candidate(Plan(depth, recall.mean), recall, cost_us))
-        if recall.low >= target_recall:
+        measured_recall = estimate(np.array(list(map(recall, found, truth))))
+        measured.append(_Candidate(Plan(depth, measured_recall.mean), measured_recall, cost_us))
+        if measured_recall.low >= target_recall:
             break
     fit = [candidate for candidate in measured if candidate.recall.low >= target_recall]
-    chosen = min([*fit, exact], key=lambda candidate: candidate.cost_us) if fit else exact
+    chosen = exact
+    if fit:
+        choice = fit if least_depth else [*fit, exact]
+        chosen = min(choice, key=lambda candidate: candidate.cost_us)
     shortfalls = []
     if latency_ms is not None and chosen.cost_us > latency_ms * 1000:
         shortfalls.append(
@@ -150,29 +231,31 @@ def choose(
 
 
 def _asked(
-    sample: tuple[list[str], NDArray[np.float32]], queries: NDArray[np.float32] | None
+    given: Sample | NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], list[str | None]]:
-    if queries is not None:
-        return queries, [None] * len(queries)
-    ids, vectors = sample
+    if not isinstance(given, tuple):
+        return given, [None] * len(given)
+    ids, vectors = given
+    if not ids:
+        return vectors, []
     made, rows = invent_queries(vectors, _QUERIES, _SEED)
     return made, [ids[row] if row >= 0 else None for row in rows.tolist()]
 
 
 def _answers(
-    search: Callable[[NDArray[np.float32], int | None], list[str]],
+    search: Callable[[NDArray[np.float32], int | None], Ranking],
     queries: NDArray[np.float32],
     own: list[str | None],
     depth: int | None,
-) -> tuple[list[list[str]], float]:
+) -> tuple[list[Ranking], float]:
     search(queries[0], depth)  # plans and caches are not to be timed
     start = time.perf_counter()
     found = [search(query, depth) for query in queries]
     cost_us = (time.perf_counter() - start) * _US / len(queries)
     # A query that is a document finds itself, which says nothing.
     return [
-        [name for name in names if name != itself][:K]
-        for names, itself in zip(found, own, strict=True)
+        [pair for pair in ranking if pair[0] != itself][:K]
+        for ranking, itself in zip(found, own, strict=True)
     ], cost_us
 
 

@@ -48,11 +48,12 @@ def register(context: AdaptContext) -> None:
 
 def encode(document: Document) -> tuple[Any, ...]:
     """Return a document's row, in the order of ``COLUMNS``."""
-    fields, instants, folded = shapes(document.metadata)
+    metadata = msgspec.json.encode(document.metadata).decode()
+    fields, instants, folded = shapes(document.metadata, metadata)
     return (
         escaped(document.id),
         escaped(document.text),
-        msgspec.json.encode(document.metadata).decode(),
+        metadata,
         _Json(fields.encode()),
         None if instants is None else _Json(instants.encode()),
         None if folded is None else _Json(folded.encode()),

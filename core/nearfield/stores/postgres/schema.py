@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +20,11 @@ from nearfield.errors import (
     StoreError,
 )
 from nearfield.stores.base import CollectionInfo
+from nearfield.stores.postgres.tables import check_pgvector, make_table, set_up
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nearfield.stores.postgres.connections import Connection, Server
 
 __all__ = [
@@ -30,22 +32,26 @@ __all__ = [
     "Birth",
     "IndexKind",
     "Names",
+    "Part",
     "create",
     "drop",
+    "find",
+    "finish",
+    "hold",
+    "missing",
     "names",
+    "new_key",
     "read",
     "rename",
+    "taken",
     "template",
+    "unfinish",
 ]
 
 FORMAT_VERSION = 1
-MIN_PGVECTOR = (0, 8)
 MAX_DIMENSION = 16_000
 """What pgvector's type ``vector`` holds."""
 _SETUP_LOCK = 0x6E66_7067
-_SEARCHED_CHARACTERS = 150_000
-"""Of a longer text, keyword search sees the beginning; PostgreSQL bounds what it indexes."""
-_PUNCTUATION = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,21 @@ class Names:
         return sql.Identifier(self.schema, "collections")
 
     @property
+    def writes(self) -> sql.Identifier:
+        """The table that counts writes."""
+        return sql.Identifier(self.schema, "writes")
+
+    @property
+    def ledger(self) -> sql.Identifier:
+        """The table of all ledgers' records."""
+        return sql.Identifier(self.schema, "ledger")
+
+    @property
+    def clocks(self) -> sql.Identifier:
+        """The table of the last time that each collection's ledgers gave out."""
+        return sql.Identifier(self.schema, "clocks")
+
+    @property
     def index(self) -> sql.Identifier:
         """The index of its vectors."""
         return sql.Identifier(self.schema, self.index_name)
@@ -107,60 +128,122 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What a server records of its part of a collection that is spread over several.
+
+    Attributes:
+        of: The keys of all parts, this one's too, sorted.
+        finished: Whether all of them were there once, and none was about to be dropped since. A
+            part that is not has no documents, or none that anyone wants.
+    """
+
+    of: tuple[str, ...]
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Birth:
-    """What is recorded of a collection."""
+    """What is recorded of a collection, or of a part of one."""
 
     info: CollectionInfo
     names: Names
+    part: Part | None = None
 
 
-def names(connection: Connection, server: Server) -> list[str]:
-    """Name the collections, sorted."""
+def new_key() -> str:
+    """Return a key that no other collection or part has."""
+    return secrets.token_hex(16)
+
+
+def names(connection: Connection, server: Server, *, parts: bool = False) -> list[str]:
+    """Name the collections, sorted.
+
+    Args:
+        connection: To the server.
+        server: The server.
+        parts: Whether to name those that have a part here; else those that are here as a whole.
+    """
+    statement = _in_schema(
+        f"SELECT name FROM {{collections}} WHERE parts IS {'NOT ' if parts else ''}NULL", server
+    )
     try:
-        rows = connection.execute(_in_schema("SELECT name FROM {collections}", server)).fetchall()
+        rows = connection.execute(statement).fetchall()
     except (sql_errors.UndefinedTable, sql_errors.InvalidSchemaName):
         return []
     return sorted(row[0] for row in rows)
 
 
 def read(connection: Connection, server: Server, name: str) -> Birth:
-    """Read what is recorded of a collection, or raise ``CollectionNotFoundError``."""
+    """Read what is recorded of a collection that is here as a whole.
+
+    Raises:
+        CollectionNotFoundError: There is none of this name.
+        StoreError: A part of one is here.
+    """
+    birth = find(connection, server, name)
+    if birth is None:
+        raise missing(server, name, names(connection, server))
+    if birth.part is not None:
+        raise StoreError(
+            f"{server.shown} has only a part of the collection {name!r}, which is spread over "
+            f"{len(birth.part.of)} servers; open it with all of them: postgresql+sharded://"
+        )
+    return birth
+
+
+def find(connection: Connection, server: Server, name: str) -> Birth | None:
+    """Read what is recorded of a collection, or of its part; None where there is nothing."""
     statement = _in_schema(
-        "SELECT key, metric, embedding, format FROM {collections} WHERE name = %s", server
+        "SELECT key, metric, embedding, format, parts, finished FROM {collections} WHERE name = %s",
+        server,
     )
     try:
         row = connection.execute(statement, (name,)).fetchone()
     except (sql_errors.UndefinedTable, sql_errors.InvalidSchemaName):
-        row = None
+        return None
     if row is None:
-        raise _missing(connection, server, name)
-    key, metric, embedding, version = row
+        return None
+    key, metric, embedding, version, parts, finished = row
     if version > FORMAT_VERSION:
         raise FormatVersionError(found=version, supported=FORMAT_VERSION, path=server.shown)
-    _check_pgvector(connection, server)
+    check_pgvector(connection, server)
     info = CollectionInfo(name, EmbeddingInfo.from_dict(embedding), Metric(metric))
-    return Birth(info, Names(server.schema, key))
+    part = None if parts is None else Part(tuple(parts), finished)
+    return Birth(info, Names(server.schema, key), part)
 
 
-def create(connection: Connection, server: Server, info: CollectionInfo) -> None:
-    """Make a collection, and before the first one the schema."""
+def create(
+    connection: Connection,
+    server: Server,
+    info: CollectionInfo,
+    part: tuple[str, Part] | None = None,
+) -> None:
+    """Make a collection, and before the first one the schema.
+
+    Args:
+        connection: To the server.
+        server: The server.
+        info: What is fixed about the collection.
+        part: Make a part of it, of this key.
+    """
     if info.embedding.dimension > MAX_DIMENSION:
         raise InvalidInputError(
             f"the vectors have dimension {info.embedding.dimension}, but pgvector stores at most "
             f"{MAX_DIMENSION}; shorten them, or use another store"
         )
-    made = Names(server.schema, secrets.token_hex(16))
+    key, parts = (new_key(), None) if part is None else (part[0], list(part[1].of))
+    made = Names(server.schema, key)
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
         listed = made.collections.as_string(None)
         if connection.execute("SELECT to_regclass(%s)", (listed,)).fetchone() == (None,):
-            _set_up(connection, server)
-        _check_pgvector(connection, server)
+            set_up(connection, server)
+        check_pgvector(connection, server)
         try:
             connection.execute(
                 _in_schema(
-                    "INSERT INTO {collections} (name, key, metric, embedding, format) "
-                    "VALUES (%s, %s, %s, %s, %s)",
+                    "INSERT INTO {collections} (name, key, metric, embedding, format, parts) "
+                    "VALUES (%s, %s, %s, %s, %s, %s)",
                     server,
                 ),
                 (
@@ -169,109 +252,86 @@ def create(connection: Connection, server: Server, info: CollectionInfo) -> None
                     info.metric.value,
                     json.dumps(info.embedding.to_dict()),
                     FORMAT_VERSION,
+                    parts,
                 ),
             )
         except sql_errors.UniqueViolation:
-            raise _taken(server, info.name) from None
-        for statement in _TABLE:
+            raise taken(server, info.name) from None
+        make_table(connection, made, info.embedding.dimension)
+
+
+def finish(connection: Connection, server: Server, name: str) -> None:
+    """Record that all parts of a collection are there."""
+    _record_finished(connection, server, name, finished=True)
+
+
+def unfinish(connection: Connection, server: Server, name: str) -> None:
+    """Record that a part is about to be dropped with the others."""
+    _record_finished(connection, server, name, finished=False)
+
+
+def drop(connection: Connection, server: Server, birth: Birth) -> None:
+    """Delete a collection, or its part, and all documents in it."""
+    with connection.transaction():
+        hold(connection, server, birth)
+        connection.execute(sql.SQL("DROP TABLE {}").format(birth.names.documents))
+        of = birth.names
+        for table in (of.writes, of.ledger, of.clocks, of.collections):
             connection.execute(
-                sql.SQL(statement).format(
-                    schema=sql.Identifier(server.schema),
-                    documents=made.documents,
-                    dimension=sql.Literal(info.embedding.dimension),
-                    config=sql.Literal(sql.Identifier(server.schema, "words").as_string(None)),
-                    characters=sql.Literal(_SEARCHED_CHARACTERS),
-                )
+                sql.SQL("DELETE FROM {} WHERE key = %s").format(table), (birth.names.key,)
             )
 
 
-def drop(connection: Connection, server: Server, name: str) -> None:
-    """Delete a collection and all its documents."""
+def rename(connection: Connection, server: Server, birth: Birth, new_name: str) -> None:
+    """Give a collection, or its part, another name."""
     with connection.transaction():
-        birth = _taken_alone(connection, server, name)
-        connection.execute(sql.SQL("DROP TABLE {}").format(birth.names.documents))
-        connection.execute(_in_schema("DELETE FROM {collections} WHERE name = %s", server), (name,))
-
-
-def rename(connection: Connection, server: Server, name: str, new_name: str) -> None:
-    """Give a collection another name."""
-    with connection.transaction():
-        if new_name in names(connection, server):
-            read(connection, server, name)
-            raise _taken(server, new_name)
-        _taken_alone(connection, server, name)
+        if find(connection, server, new_name) is not None:
+            raise taken(server, new_name)
+        hold(connection, server, birth)
         try:
             connection.execute(
-                _in_schema("UPDATE {collections} SET name = %s WHERE name = %s", server),
-                (new_name, name),
+                _in_schema("UPDATE {collections} SET name = %s WHERE key = %s", server),
+                (new_name, birth.names.key),
             )
         except sql_errors.UniqueViolation:
-            raise _taken(server, new_name) from None
+            raise taken(server, new_name) from None
 
 
-def _taken_alone(connection: Connection, server: Server, name: str) -> Birth:
-    """Lock a collection that no one has open, until the transaction ends."""
-    birth = read(connection, server, name)
+def hold(connection: Connection, server: Server, birth: Birth) -> None:
+    """Lock a collection that no one has open, until the connection is closed."""
     # A connection that was just closed lets go of its lock a moment later.
     for wait_s in (0, 0.05, 0.2, 0.5):
         connection.execute("SELECT pg_sleep(%s)", (wait_s,))
-        held = connection.execute(
-            "SELECT pg_try_advisory_xact_lock(%s)", (birth.names.lock,)
-        ).fetchone()
+        held = connection.execute("SELECT pg_try_advisory_lock(%s)", (birth.names.lock,)).fetchone()
         if held == (True,):
-            return birth
+            return
     raise CollectionInUseError(
-        f"collection {name!r} of {server.shown} is open, here or elsewhere; close it first"
+        f"collection {birth.info.name!r} of {server.shown} is open, here or elsewhere; close it "
+        "first"
     )
 
 
-def _set_up(connection: Connection, server: Server) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise StoreError(
-            f"{server.shown} keeps text as {encoding}, expected UTF8; make a database with "
-            "ENCODING 'UTF8' TEMPLATE template0"
-        )
-    if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
-        try:
-            connection.execute("CREATE EXTENSION vector")
-        except (sql_errors.InsufficientPrivilege, sql_errors.FeatureNotSupported) as error:
-            raise StoreError(
-                f"{server.shown} has no pgvector, and it could not be added "
-                f"({error.diag.message_primary}); install it, and let a superuser run: "
-                "CREATE EXTENSION vector"
-            ) from error
-    statements: tuple[str, ...] = _SETUP
-    # Who may not make schemas may not say IF NOT EXISTS of one, either.
-    if connection.execute(
-        "SELECT 1 FROM pg_namespace WHERE nspname = %s", (server.schema,)
-    ).fetchone():
-        statements = statements[1:]
-    for statement in statements:
-        connection.execute(
-            sql.SQL(statement).format(
-                schema=sql.Identifier(server.schema),
-                collections=sql.Identifier(server.schema, "collections"),
-                words=sql.Identifier(server.schema, "words"),
-                stems=sql.Identifier(server.schema, "stems"),
-                plain=sql.Identifier(server.schema, "plain"),
-                punctuation=sql.Literal(_PUNCTUATION),
-                spaces=sql.Literal(" " * len(_PUNCTUATION)),
-            )
-        )
+def missing(server: Server, name: str, known: Sequence[str]) -> CollectionNotFoundError:
+    """Return the error that there is no such collection."""
+    return CollectionNotFoundError(
+        f"{server.shown} has no collection {name!r}; it has: {', '.join(known) or 'none'}",
+        name=name,
+    )
 
 
-def _check_pgvector(connection: Connection, server: Server) -> None:
-    row = connection.execute(
-        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-    ).fetchone()
-    version = str(row[0]) if row else "0"
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < MIN_PGVECTOR:
-        raise StoreError(
-            f"{server.shown} has pgvector {version if row else 'no more'}, expected "
-            f"{'.'.join(map(str, MIN_PGVECTOR))} or newer, whose searches find what matches a "
-            "filter; install it, and run: ALTER EXTENSION vector UPDATE"
-        )
+def taken(server: Server, name: str) -> CollectionExistsError:
+    """Return the error that there is such a collection."""
+    return CollectionExistsError(
+        f"{server.shown} already has a collection {name!r}; open it, or choose another name",
+        name=name,
+    )
+
+
+def _record_finished(connection: Connection, server: Server, name: str, *, finished: bool) -> None:
+    connection.execute(
+        _in_schema("UPDATE {collections} SET finished = %s WHERE name = %s", server),
+        (finished, name),
+    )
 
 
 def template(statement: str) -> sql.SQL:
@@ -282,57 +342,3 @@ def template(statement: str) -> sql.SQL:
 def _in_schema(statement: str, server: Server) -> sql.Composed:
     collections = sql.Identifier(server.schema, "collections")
     return template(statement).format(collections=collections)
-
-
-def _missing(connection: Connection, server: Server, name: str) -> CollectionNotFoundError:
-    known = ", ".join(names(connection, server)) or "none"
-    return CollectionNotFoundError(
-        f"{server.shown} has no collection {name!r}; it has: {known}", name=name
-    )
-
-
-def _taken(server: Server, name: str) -> CollectionExistsError:
-    return CollectionExistsError(
-        f"{server.shown} already has a collection {name!r}; open it, or choose another name",
-        name=name,
-    )
-
-
-_SETUP = (
-    "CREATE SCHEMA {schema}",
-    """CREATE TABLE {collections} (
-        name text COLLATE "C" PRIMARY KEY, key text NOT NULL UNIQUE, metric text NOT NULL,
-        embedding jsonb NOT NULL, format integer NOT NULL,
-        settings jsonb NOT NULL DEFAULT '{{}}',
-        created_at timestamptz NOT NULL DEFAULT now()
-    )""",
-    # English stems, and no stop words: which words count is decided when a query is read.
-    "CREATE TEXT SEARCH DICTIONARY {stems} (TEMPLATE = pg_catalog.snowball, Language = english)",
-    "CREATE TEXT SEARCH CONFIGURATION {words} (COPY = pg_catalog.english)",
-    """ALTER TEXT SEARCH CONFIGURATION {words} ALTER MAPPING
-        FOR asciiword, asciihword, hword_asciipart, word, hword, hword_part WITH {stems}""",
-    # Texts and queries alike: without accents, and with punctuation as spaces.
-    """CREATE FUNCTION {plain}(text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-        RETURN translate(
-            regexp_replace(normalize($1, NFD), '[\\u0300-\\u036f]', '', 'g'),
-            {punctuation}, {spaces}
-        )""",
-)
-_TABLE = (
-    """CREATE TABLE {documents} (
-        slot bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-        id text COLLATE "C" PRIMARY KEY,
-        text text NOT NULL,
-        metadata text NOT NULL,
-        fields jsonb NOT NULL,
-        instants jsonb,
-        folded jsonb,
-        created_at timestamptz NOT NULL,
-        embedding vector({dimension}) NOT NULL,
-        words tsvector GENERATED ALWAYS AS
-            (to_tsvector({config}::regconfig,
-                left({schema}.plain(left(text, {characters})), {characters}))) STORED
-    )""",
-    "CREATE INDEX ON {documents} USING gin (fields jsonb_path_ops)",
-    "CREATE INDEX ON {documents} USING gin (words)",
-)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from nearfield.documents import Document, Hit, Metric, SearchMode, make_hit
-from nearfield.ranking import fusion_depth, reciprocal_rank_fusion, relevances
+from nearfield.documents import Hit, Metric, SearchMode
+from nearfield.stores.base import Include, SearchRequest
 from nearfield.stores.postgres.filters import where_clause
+from nearfield.stores.postgres.hits import fused, ranked, widened
 from nearfield.stores.postgres.indexing import distance
-from nearfield.stores.postgres.plans import Plan, explained, use
+from nearfield.stores.postgres.plans import Plan, explained, read_state, use
 from nearfield.stores.postgres.rows import decode, selected
 from nearfield.stores.postgres.table import read_many
+from nearfield.stores.recall import recall
 from nearfield.words import search_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nearfield.stores.base import SearchRequest
+    from nearfield.stores.monitor import RecallMonitor
     from nearfield.stores.postgres.connections import Connection
     from nearfield.stores.postgres.indexing import Indexer
+    from nearfield.stores.postgres.plans import Ranking, State
     from nearfield.stores.postgres.schema import Birth
     from nearfield.stores.postgres.table import Table
 
@@ -42,6 +46,8 @@ _SPARE = 4
 _AT_ONCE = 64
 """Queries that are sent together."""
 _EVERYTHING: _Restriction = ("true", {})
+_EXACT = Plan(None, 1.0)
+_IDS = Include(text=False, metadata=False)
 
 
 class Searches:
@@ -50,18 +56,20 @@ class Searches:
     Args:
         table: Its table.
         birth: What is recorded of it.
-        indexer: Is told when there is no index.
-        plan: How to search.
+        indexer: Is told when there is something to build or to measure.
+        monitor: Repeats some of the searches.
     """
 
-    def __init__(self, table: Table, birth: Birth, indexer: Indexer, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(
+        self, table: Table, birth: Birth, indexer: Indexer, monitor: RecallMonitor
+    ) -> None:
+        self.state = read_state(table, birth.info.name)
         self._table = table
         self._birth = birth
         self._metric = birth.info.metric
         self._indexer = indexer
-        self._has_index = False
-        self._look_again_s = 0.0
+        self._monitor = monitor
+        self._look_again_s = time.monotonic() + _LOOK_AGAIN_S
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
         """Answer each query with its best hits; see :class:`~nearfield.stores.base.Store`."""
@@ -74,25 +82,35 @@ class Searches:
             return self._by_vector(vectors, request, restriction)
         if request.mode is SearchMode.KEYWORD:
             return [self._by_words(text, request, restriction) for text in texts]
-        wide = dataclasses.replace(request, k=fusion_depth(request.k), min_score=None)
+        wide = widened(request)
         return [
-            self._fused((near, self._by_words(text, wide, restriction)), request)
+            fused(near, self._by_words(text, wide, restriction), request, self._metric)
             for near, text in zip(self._by_vector(vectors, wide, restriction), texts, strict=True)
         ]
 
-    def with_plan(self, query: NDArray[np.float32], request: SearchRequest, plan: Plan) -> _Rows:
-        """Return what one plan finds nearest to a query: rows that begin with the id."""
-        return self._found([query], request, _EVERYTHING, plan)[0]
+    def nearest(self, query: NDArray[np.float32], k: int, plan: Plan) -> Ranking:
+        """Return what a plan finds nearest to a query among all documents."""
+        request = SearchRequest(SearchMode.VECTOR, k, include=_IDS)
+        return self._ranking(self._found([query], request, _EVERYTHING, plan)[0])
 
     def uses_index(self, request: SearchRequest) -> bool:
         """Whether PostgreSQL says that it would answer the first query from the index."""
-        if request.vectors is None or self.plan.depth is None:
+        plan = self.state.plan
+        if request.vectors is None or plan.depth is None:
             return False
         restriction = where_clause(request.where, request.ids)
-        statement = self._table.sql(self._statement(request, restriction, self.plan))
+        statement = self._table.sql(self._statement(request, restriction, plan))
         asked = self._parameters(request.vectors[0], request, restriction)
-        (rows,) = self._read(b"EXPLAIN (FORMAT JSON) " + statement, [asked], self.plan)
+        (rows,) = self._read(b"EXPLAIN (FORMAT JSON) " + statement, [asked], plan)
         return explained(rows, self._birth)
+
+    def refresh(self) -> State:
+        """Look how the collection stands now, and see to what is due."""
+        self._look_again_s = time.monotonic() + _LOOK_AGAIN_S
+        self.state = read_state(self._table, self._birth.info.name)
+        if not self.state.is_measured:
+            self._indexer.look()
+        return self.state
 
     def _by_vector(
         self,
@@ -109,34 +127,42 @@ class Searches:
     def _nearest(
         self, vectors: _Vectors, request: SearchRequest, within: _Restriction
     ) -> list[_Rows]:
-        if not self._indexed():
-            return self._found(vectors, request, within, self.plan)
-        if within is not _EVERYTHING and within[0] != "true":
+        # Others may have built an index, or tuned.
+        state = self.refresh() if time.monotonic() >= self._look_again_s else self.state
+        if state.index is None:
+            return self._found(vectors, request, within, state.plan)
+        if within[0] != "true":
             few = self._among_few(vectors, request, within)
             if few is not None:
                 return few
-        found = self._found(vectors, request, within, self.plan)
+        found = self._found(vectors, request, within, state.plan)
+        if state.plan.depth is None:
+            return found
         # A graph may not lead to all that match.
         short = [place for place, rows in enumerate(found) if len(rows) < request.k]
-        if short and self.plan.depth is not None:
-            exact = self._found([vectors[place] for place in short], request, within, Plan(None))
+        if short:
+            exact = self._found([vectors[place] for place in short], request, within, _EXACT)
             for place, rows in zip(short, exact, strict=True):
                 found[place] = rows
+        self._monitor.offer(
+            state.settings.recheck_share,
+            partial(self._repeated, vectors[0].copy(), request, within, found[0]),
+        )
         return found
 
-    def _indexed(self) -> bool:
-        """Whether there is an index; looked up from time to time."""
-        now_s = time.monotonic()
-        if now_s >= self._look_again_s:
-            self._look_again_s = now_s + _LOOK_AGAIN_S
-            self._has_index = bool(
-                self._table.rows(
-                    "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass({index}) AND indisvalid"
-                )
-            )
-            if not self._has_index:
-                self._indexer.look()
-        return self._has_index
+    def _repeated(
+        self,
+        vector: NDArray[np.float32],
+        request: SearchRequest,
+        within: _Restriction,
+        found: _Rows,
+    ) -> float:
+        truth = self._found([vector], replace(request, include=_IDS), within, _EXACT)[0]
+        return recall(self._ranking(found), self._ranking(truth))
+
+    def _ranking(self, rows: _Rows) -> Ranking:
+        scores = _scores([row[5] for row in rows], self._metric)
+        return [(row[0], score) for row, score in zip(rows, scores, strict=True)]
 
     def _among_few(
         self, vectors: _Vectors, request: SearchRequest, within: _Restriction
@@ -145,13 +171,13 @@ class Searches:
         _, exact = distance(self._birth, "%(query)s")
         statement = self._table.sql(
             "WITH few AS MATERIALIZED "
-            f"(SELECT slot FROM {{documents}} WHERE {within[0]} LIMIT {_FEW + 1}), "
-            "counted AS MATERIALIZED (SELECT count(*) AS matching FROM few) "
+            f"(SELECT id FROM {{documents}} WHERE {within[0]} LIMIT {_FEW + 1}), "
+            "counted AS MATERIALIZED (SELECT count(*) AS matching FROM few) SELECT * FROM ("
             f"SELECT {selected(request.include)}, {exact} AS distance, matching "
-            f"FROM counted, few JOIN {{documents}} USING (slot) WHERE matching <= {_FEW} "
+            f"FROM counted, few JOIN {{documents}} USING (id) WHERE matching <= {_FEW} "
             "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, matching "
-            f"FROM counted WHERE matching > {_FEW} "
-            "ORDER BY distance, id LIMIT %(k)s"
+            f"FROM counted WHERE matching > {_FEW}) AS found "
+            f"ORDER BY {_order(self._metric)}, id LIMIT %(k)s"
         )
         found: list[_Rows] = []
         # The first alone: if it finds many, so would the others.
@@ -178,16 +204,14 @@ class Searches:
     def _statement(self, request: SearchRequest, within: _Restriction, plan: Plan) -> str:
         indexed, exact = distance(self._birth, "%(query)s")
         columns = selected(request.include)
-        if plan.depth is None:  # no index is ordered by a sum
-            return (
-                f"SELECT {columns}, ({exact}) + 0 AS distance FROM {{documents}} "
-                f"WHERE {within[0]} ORDER BY ({exact}) + 0, id LIMIT %(k)s"
-            )
-        # More than k, since the graph alone finds fewer of the true ones among matches.
+        within_reach = "OFFSET 0"  # so that each distance is computed once, past the index
+        if plan.depth is not None:
+            # More than k, since the graph alone finds fewer of the true ones among matches.
+            within_reach = f"ORDER BY {indexed}, id LIMIT %(depth)s"
         return (
             f"SELECT * FROM (SELECT {columns}, {exact} AS distance FROM {{documents}} "
-            f"WHERE {within[0]} ORDER BY {indexed}, id LIMIT %(depth)s"
-            ") AS nearest ORDER BY distance + 0, id LIMIT %(k)s"
+            f"WHERE {within[0]} {within_reach}) AS nearest "
+            f"ORDER BY {_order(self._metric)}, id LIMIT %(k)s"
         )
 
     def _parameters(
@@ -225,33 +249,19 @@ class Searches:
         )
         return self._hits(rows, [row[5] for row in rows], request)
 
-    def _fused(self, rankings: Sequence[list[Hit]], request: SearchRequest) -> list[Hit]:
-        documents = {hit.id: hit.document for ranking in rankings for hit in ranking}
-        scores = reciprocal_rank_fusion(
-            [[hit.id for hit in ranking] for ranking in rankings],
-            [2 * request.alpha, 2 * (1 - request.alpha)],
-        )
-        best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[: request.k]
-        return self._made([(documents[name], score) for name, score in best], request)
-
     def _hits(self, rows: _Rows, scores: Sequence[float], request: SearchRequest) -> list[Hit]:
-        return self._made(list(zip(map(decode, rows), scores, strict=True)), request)
+        found = list(zip(map(decode, rows), scores, strict=True))
+        return ranked(found, request, self._metric)
 
-    def _made(self, found: list[tuple[Document, float]], request: SearchRequest) -> list[Hit]:
-        if request.min_score is not None:
-            found = [pair for pair in found if pair[1] >= request.min_score]
-        scaled = relevances([score for _, score in found], request.mode, self._metric)
-        return [
-            make_hit(document, score, rank, relevance)
-            for rank, ((document, score), relevance) in enumerate(
-                zip(found, scaled, strict=True), start=1
-            )
-        ]
+
+def _order(metric: Metric) -> str:
+    """Return SQL that orders by distance as scores are ordered."""
+    # As the embedded engine's: vectors that differ only in length tie.
+    return "(1 - distance)::real DESC" if metric is Metric.COSINE else "distance + 0"
 
 
 def _scores(distances: Sequence[float], metric: Metric) -> list[float]:
     if metric is Metric.COSINE:
-        # As the embedded engine's: vectors that differ only in length tie.
         return [float(np.float32(min(1.0, max(-1.0, 1.0 - distance)))) for distance in distances]
     if metric is Metric.DOT:
         return [-distance for distance in distances]

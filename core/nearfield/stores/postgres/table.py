@@ -52,6 +52,11 @@ class Table:
     def _composed(self, statement: str) -> Composed:
         return template(statement).format(
             documents=self.names.documents,
+            collections=self.names.collections,
+            writes=self.names.writes,
+            ledger=self.names.ledger,
+            clocks=self.names.clocks,
+            key=Literal(self.names.key),
             name=Literal(self.names.documents.as_string(None)),
             index=Literal(self.names.index.as_string(None)),
             plain=Identifier(self.names.schema, "plain"),
