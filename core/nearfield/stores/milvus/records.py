@@ -1,0 +1,137 @@
+"""Documents as rows of a Milvus collection, and back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from nearfield.documents import make_document
+from nearfield.errors import InvalidDocumentError
+from nearfield.filters.evaluation import instant_us
+from nearfield.stores.milvus.fields import dynamic_fields
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nearfield.documents import Document
+    from nearfield.stores.base import Include
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIECES",
+    "columns",
+    "decode",
+    "encode_all",
+    "size_bytes",
+    "stamped",
+    "vectors",
+]
+
+MAX_BYTES = 65_535
+"""Of a string, and of the dynamic part of a row."""
+MAX_PIECES = 1024
+_PIECE = MAX_BYTES // 4
+"""Characters in a piece of a text; UTF-8 takes at most four bytes for one."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = 1000
+
+
+class _Clock:
+    """Numbers for the order of writing: microseconds, each larger than the one before."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._last = 0
+
+    def next(self, count: int) -> range:
+        """Return so many numbers."""
+        with self._guard:
+            first = max(self._last + 1, time.time_ns() // _US)
+            self._last = first + count
+            return range(first, self._last)
+
+
+_CLOCK = _Clock()
+
+
+def encode_all(documents: Sequence[Document]) -> list[dict[str, Any]]:
+    """Return the rows of documents, or raise ``InvalidDocumentError`` if one has none."""
+    return [_encode(document, place) for place, document in enumerate(documents)]
+
+
+def stamped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give rows their place in the order of writing."""
+    for row, written in zip(rows, _CLOCK.next(len(rows)), strict=True):
+        row["written"] = written
+    return rows
+
+
+def size_bytes(row: Mapping[str, Any]) -> int:
+    """Return about how many bytes a row takes in a message."""
+    text = sum(map(len, row["text"])) + len(row["metadata"])
+    return 2 * text + int(row["vector"].nbytes) + len(row["id"])
+
+
+def columns(include: Include, *, scored: bool = False) -> list[str]:
+    """Return what to ask Milvus for; ``scored`` where vectors are needed for scores."""
+    asked = ["id", "created"]
+    if include.text:
+        asked.append("text")
+    if include.metadata:
+        asked.append("metadata")
+    if include.embedding or scored:
+        asked.append("vector")
+    return asked
+
+
+def vectors(rows: Sequence[Mapping[str, Any]], dimension: int) -> NDArray[np.float32]:
+    """Return the vectors of rows, shape (n, dimension)."""
+    if not rows:
+        return np.empty((0, dimension), np.float32)
+    return np.asarray([row["vector"] for row in rows], np.float32)
+
+
+def decode(row: Mapping[str, Any], include: Include) -> Document:
+    """Rebuild the document of one row."""
+    return make_document(
+        "".join(row["text"]) if include.text else "",
+        row["id"],
+        msgspec.json.decode(row["metadata"]) if include.metadata else {},
+        np.asarray(row["vector"], np.float32) if include.embedding else None,
+        _EPOCH + timedelta(microseconds=row["created"]),
+    )
+
+
+def _encode(document: Document, place: int) -> dict[str, Any]:
+    text = document.text
+    pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
+    if len(pieces) > MAX_PIECES:
+        raise InvalidDocumentError(
+            f"the text of document {document.id[:80]!r} has {len(text):,} characters, but Milvus "
+            f"holds {MAX_PIECES * _PIECE:,}; split it",
+            position=place,
+        )
+    metadata = msgspec.json.encode(document.metadata)
+    fields = dynamic_fields(document.metadata)
+    size = max(len(metadata), len(msgspec.json.encode(fields)))
+    if size > MAX_BYTES:
+        raise InvalidDocumentError(
+            f"the metadata of document {document.id[:80]!r} takes {size:,} bytes, as JSON or as "
+            f"the fields that filters are answered from, but Milvus holds {MAX_BYTES:,}; put long "
+            "values into the text",
+            position=place,
+        )
+    return {
+        **fields,
+        "id": document.id,
+        "text": pieces,
+        "metadata": metadata.decode(),
+        "created": instant_us(document.created_at or datetime.now(UTC)),
+        "vector": document.embedding,
+    }

@@ -1,0 +1,156 @@
+"""Searches by vector: Milvus finds candidates, and their true vectors decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nearfield.documents import SearchMode
+from nearfield.errors import UnsupportedOperationError
+from nearfield.stores.base import Include, SearchRequest
+from nearfield.stores.candidates import Candidates, Found, best_of, hits
+from nearfield.stores.milvus.expressions import expression
+from nearfield.stores.milvus.records import columns, decode, vectors
+from nearfield.stores.milvus.rows import MOST_HITS, Row, Rows
+from nearfield.stores.recall import K
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nearfield.documents import Hit
+    from nearfield.stores.base import CollectionInfo
+    from nearfield.stores.milvus.plans import Plan, Ranking
+
+__all__ = ["Searches"]
+
+_SPARE = 5
+"""Candidates beyond k: Milvus's distances are of 32 bits."""
+_MANY = 100
+"""Candidates for one query; where they are half of what matches, all of it is fetched, once."""
+_QUERIES = 64
+_ROWS = 20_000
+"""In an answer."""
+_REQUEST = SearchRequest(SearchMode.VECTOR, K, include=Include(text=False, metadata=False))
+"""As recall is measured."""
+
+
+class Searches:
+    """Answers the searches of one collection.
+
+    Args:
+        rows: Its rows.
+        info: What was fixed at its birth.
+        plan: How to search.
+    """
+
+    def __init__(self, rows: Rows, info: CollectionInfo, plan: Plan) -> None:
+        self.plan = plan
+        self._rows = rows
+        self._info = info
+
+    def search(self, request: SearchRequest) -> list[list[Hit]]:
+        """Answer each query with its best hits; see :class:`~nearfield.stores.base.Store`."""
+        if request.mode is not SearchMode.VECTOR or request.vectors is None:
+            raise UnsupportedOperationError(
+                f"Milvus has no {request.mode.value} search here; use mode='vector'"
+            )
+        condition = expression(request.where)
+        queries = request.vectors
+        asked = columns(request.include, scored=True)
+        if request.ids is not None:
+            found = self._compared(
+                queries, self._rows.of_ids(request.ids, condition, asked), request
+            )
+        elif condition is None:
+            self._rows.count(None)  # is it open?
+            found = [[] for _ in queries]
+        else:
+            found = self._nearest(queries, condition, request)
+        return [hits(each, request, self._info.metric) for each in found]
+
+    def at_depth(self, query: NDArray[np.float32], depth: int) -> Ranking:
+        """Return what the index finds nearest to a query at a depth, without looking further."""
+        (rows,) = self._rows.nearest(
+            query[np.newaxis], "", columns(_REQUEST.include, scored=True), limit=K, depth=depth
+        )
+        candidates = self._candidates(rows, _REQUEST)
+        found = candidates.best(candidates.scores(query), _REQUEST)
+        return [(name, score) for score, name, _ in found]
+
+    def exactly(self, queries: NDArray[np.float32]) -> list[Ranking]:
+        """Return what is nearest to each query, every vector compared."""
+        return [
+            [(name, score) for score, name, _ in found]
+            for found in self._exactly(queries, "", _REQUEST)
+        ]
+
+    def _nearest(
+        self, queries: NDArray[np.float32], condition: str, request: SearchRequest
+    ) -> list[list[Found]]:
+        """Ask the index, for more where candidates that were left out may tie."""
+        limit = request.k + _SPARE
+        if self.plan.depth is None or limit > MOST_HITS:
+            return self._exactly(queries, condition, request)
+        if limit > _MANY and self._rows.count(condition) <= 2 * limit:
+            return self._exactly(queries, condition, request)
+        answers: list[list[Found]] = []
+        size = max(1, min(_QUERIES, _ROWS // limit))
+        for start in range(0, len(queries), size):
+            part = queries[start : start + size]
+            found = self._asked(part, condition, request, limit)
+            for query, best in zip(part, found, strict=True):
+                single, more = query[np.newaxis], limit
+                while best is None and (more := 4 * more) <= MOST_HITS:
+                    (best,) = self._asked(single, condition, request, more)  # noqa: PLW2901
+                if best is None:
+                    (best,) = self._exactly(single, condition, request)  # noqa: PLW2901
+                answers.append(best)
+        return answers
+
+    def _asked(
+        self, queries: NDArray[np.float32], condition: str, request: SearchRequest, limit: int
+    ) -> list[list[Found] | None]:
+        """Return the best of each query, None where there are too few to be sure."""
+        asked = columns(request.include, scored=True)
+        depth = self.plan.depth or limit
+        answers = self._rows.nearest(queries, condition, asked, limit=limit, depth=depth)
+        matching: int | None = None
+        results: list[list[Found] | None] = []
+        for query, rows in zip(queries, answers, strict=True):
+            candidates = self._candidates(rows, request)
+            scores = candidates.scores(query)
+            if len(rows) < limit:  # few match, or the graph does not lead to all that do
+                matching = self._rows.count(condition) if matching is None else matching
+                sure = len(rows) >= matching
+            else:  # or others may tie
+                sure = bool(scores.min() < np.partition(scores, -request.k)[-request.k])
+            results.append(candidates.best(scores, request) if sure else None)
+        return results
+
+    def _exactly(
+        self, queries: NDArray[np.float32], condition: str, request: SearchRequest
+    ) -> list[list[Found]]:
+        asked = columns(request.include, scored=True)
+        return self._compared(queries, self._rows.matching(condition, asked), request)
+
+    def _compared(
+        self, queries: NDArray[np.float32], pages: Iterable[list[Row]], request: SearchRequest
+    ) -> list[list[Found]]:
+        """Compare each query with every row."""
+        best: list[list[Found]] = [[] for _ in queries]
+        for page in pages:
+            candidates = self._candidates(page, request)
+            for place, query in enumerate(queries):
+                found = best[place] + candidates.best(candidates.scores(query), request)
+                best[place] = best_of(found, request.k)
+        return best
+
+    def _candidates(self, rows: Sequence[Row], request: SearchRequest) -> Candidates:
+        return Candidates(
+            [row["id"] for row in rows],
+            vectors(rows, self._info.embedding.dimension),
+            lambda place: decode(rows[place], request.include),
+            self._info.metric,
+        )

@@ -1,0 +1,1 @@
+"""Collections in Pinecone: ``pinecone://`` and ``pinecone://host:port``."""
