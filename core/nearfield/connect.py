@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ from nearfield.errors import (
     MissingDependencyError,
 )
 from nearfield.stores.base import CollectionInfo
+from nearfield.stores.durability import Durability
 from nearfield.validation import check_positive, check_seconds
 
 if TYPE_CHECKING:
@@ -27,15 +29,9 @@ if TYPE_CHECKING:
 
     from nearfield.embedders import Embedder, ImageEmbedder
     from nearfield.stores.base import Store, StoreFactory
-    from nearfield.stores.durability import Durability
 
 __all__ = ["Database", "connect", "open"]
 
-_POSTGRES = ("postgresql://", "postgres://")
-_SEVERAL_POSTGRES = "postgresql+sharded://"
-_CHROMA = "chroma://"
-_MILVUS = "milvus://"
-_PINECONE = "pinecone://"
 GIVEN_VECTORS = "given vectors"
 """The model's name in a collection that has no embedder."""
 
@@ -102,7 +98,7 @@ class Database:
         Raises:
             CollectionExistsError: There is one of this name.
         """
-        info = dataclasses.replace(other.info, name=name or other.info.name)
+        info = replace(other.info, name=name or other.info.name)
         return Collection(self._factory.create(info), None)
 
     def open(
@@ -177,16 +173,22 @@ def connect(
 ) -> Database:
     """Connect to a database of collections.
 
+    ============================================== ============================ ================
+    URL                                            The collections are in       A secret is in
+    ============================================== ============================ ================
+    ``./data``, ``file:///data``                   a folder
+    ``postgresql://user@host:5432/database``       PostgreSQL with pgvector     PGPASSWORD
+    ``postgresql+sharded://user@one,two/database`` several such servers         PGPASSWORD
+    ``chroma:///folder``                           Chroma, in this process
+    ``chroma://host:8000``                         a server of Chroma           CHROMA_API_KEY
+    ``milvus:///folder/file.db``                   Milvus Lite, in this process
+    ``milvus://host:19530``                        a server of Milvus           MILVUS_TOKEN
+    ``pinecone://``                                Pinecone                     PINECONE_API_KEY
+    ============================================== ============================ ================
+
     Args:
-        url: A folder, as a path or a ``file://`` URL, which is made with the first collection; or
-            ``postgresql://user@host:5432/database``, whose password is better given by the
-            environment variable PGPASSWORD, or ``postgresql+sharded://user@host1,host2/database``
-            for collections that are spread over several servers; or a Chroma:
-            ``chroma:///path/to/folder``, or a server,
-            ``chroma://host:8000?ssl=true&tenant=…&database=…``, whose token is given by the
-            environment variable CHROMA_API_KEY; or a Milvus: ``milvus:///path/to/file.db``, or a
-            server, ``milvus://host:19530?ssl=true&database=…``, whose token is given by
-            MILVUS_TOKEN; or ``pinecone://``, whose key is given by PINECONE_API_KEY.
+        url: One of these; a folder is made with the first collection. What else may stand in the
+            URL of an engine is in docs/engines.md.
         read_only: Refuse every write.
         durability: ``"full"``: an acknowledged write survives kill -9 and power loss.
             ``"normal"``: it survives kill -9; a power loss can take the last writes with it.
@@ -194,9 +196,8 @@ def connect(
 
     Raises:
         InvalidURLError: No store answers to the URL.
+        MissingDependencyError: The engine's client is not installed.
     """
-    from nearfield.stores.durability import Durability
-
     try:
         level = Durability(durability)
     except ValueError:
@@ -204,19 +205,12 @@ def connect(
             f"durability is {durability!r}, expected one of: {', '.join(Durability)}"
         ) from None
     wait_s = check_seconds(timeout_s, "timeout_s")
-    if isinstance(url, str) and url.startswith((*_POSTGRES, _SEVERAL_POSTGRES)):
-        return _postgres(url, read_only=read_only, durability=level, timeout_s=wait_s)
-    if isinstance(url, str) and url.startswith(_CHROMA):
-        return _chroma(url, read_only=read_only, timeout_s=wait_s)
-    if isinstance(url, str) and url.startswith(_MILVUS):
-        return _milvus(url, read_only=read_only, timeout_s=wait_s)
-    if isinstance(url, str) and url.startswith(_PINECONE):
-        return _pinecone(url, read_only=read_only, timeout_s=wait_s)
-    from nearfield.stores.local.database import LocalDatabase  # opens SQLite
-
-    root = _local_path(url)
-    local = LocalDatabase(root, durability=level, timeout_s=wait_s, read_only=read_only)
-    return Database(local, str(url))
+    options = _Options(read_only, level, wait_s)
+    scheme, separator, _ = str(url).partition("://")
+    if isinstance(url, Path) or not separator:
+        return _folder(url, options)
+    engine = _ENGINES.get(scheme, _folder)
+    return engine(url, options)
 
 
 def open(  # noqa: A001 - reads as nearfield.open
@@ -260,55 +254,96 @@ def open(  # noqa: A001 - reads as nearfield.open
         return database.open(name, embedder=embedder, dimension=dimension, metric=metric)
 
 
-def _postgres(url: str, *, read_only: bool, durability: Durability, timeout_s: float) -> Database:
-    for package in ("psycopg", "pgvector", "tenacity"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, extra="postgresql", purpose="postgresql://")
-    from nearfield.stores.durability import Durability
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a database is used, checked."""
+
+    read_only: bool
+    durability: Durability
+    timeout_s: float
+
+
+def _folder(url: str | Path, options: _Options) -> Database:
+    from nearfield.stores.local.database import LocalDatabase  # opens SQLite
+
+    root = _local_path(url)
+    local = LocalDatabase(
+        root,
+        durability=options.durability,
+        timeout_s=options.timeout_s,
+        read_only=options.read_only,
+    )
+    return Database(local, str(url))
+
+
+def _postgres(url: str, options: _Options) -> Database:
+    _require("psycopg", "pgvector", "tenacity", extra="postgresql")
     from nearfield.stores.postgres.connections import Server
     from nearfield.stores.postgres.database import PostgresDatabase
 
-    durable = durability is Durability.FULL
-    if url.startswith(_SEVERAL_POSTGRES):
-        from nearfield.stores.postgres.sharded_database import ShardedDatabase, servers_at
-
-        servers, shown = servers_at(url, timeout_s=timeout_s, read_only=read_only, durable=durable)
-        return Database(ShardedDatabase(servers, shown), shown)
-    server = Server.at(url, timeout_s=timeout_s, read_only=read_only, durable=durable)
+    server = Server.at(
+        url,
+        timeout_s=options.timeout_s,
+        read_only=options.read_only,
+        durable=options.durability is Durability.FULL,
+    )
     return Database(PostgresDatabase(server), server.shown)
 
 
-def _chroma(url: str, *, read_only: bool, timeout_s: float) -> Database:
-    for package in ("chromadb", "tenacity"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, extra="chroma", purpose=_CHROMA)
+def _sharded_postgres(url: str, options: _Options) -> Database:
+    _require("psycopg", "pgvector", "tenacity", extra="postgresql")
+    from nearfield.stores.postgres.sharded_database import ShardedDatabase, servers_at
+
+    servers, shown = servers_at(
+        url,
+        timeout_s=options.timeout_s,
+        read_only=options.read_only,
+        durable=options.durability is Durability.FULL,
+    )
+    return Database(ShardedDatabase(servers, shown), shown)
+
+
+def _chroma(url: str, options: _Options) -> Database:
+    _require("chromadb", "tenacity", extra="chroma")
     from nearfield.stores.chroma.address import Address
     from nearfield.stores.chroma.database import ChromaDatabase
 
-    address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
+    address = Address.at(url, timeout_s=options.timeout_s, read_only=options.read_only)
     return Database(ChromaDatabase(address), address.shown)
 
 
-def _milvus(url: str, *, read_only: bool, timeout_s: float) -> Database:
-    for package in ("pymilvus", "tenacity"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, extra="milvus", purpose=_MILVUS)
+def _milvus(url: str, options: _Options) -> Database:
+    _require("pymilvus", "tenacity", extra="milvus")
     from nearfield.stores.milvus.address import Address
     from nearfield.stores.milvus.database import MilvusDatabase
 
-    address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
+    address = Address.at(url, timeout_s=options.timeout_s, read_only=options.read_only)
     return Database(MilvusDatabase(address), address.shown)
 
 
-def _pinecone(url: str, *, read_only: bool, timeout_s: float) -> Database:
-    for package in ("pinecone", "tenacity"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, extra="pinecone", purpose=_PINECONE)
+def _pinecone(url: str, options: _Options) -> Database:
+    _require("pinecone", "tenacity", extra="pinecone")
     from nearfield.stores.pinecone.address import Address
     from nearfield.stores.pinecone.database import PineconeDatabase
 
-    address = Address.at(url, timeout_s=timeout_s, read_only=read_only)
+    address = Address.at(url, timeout_s=options.timeout_s, read_only=options.read_only)
     return Database(PineconeDatabase(address), address.shown)
+
+
+_ENGINES: dict[str, Callable[[str, _Options], Database]] = {
+    "postgresql": _postgres,
+    "postgres": _postgres,
+    "postgresql+sharded": _sharded_postgres,
+    "chroma": _chroma,
+    "milvus": _milvus,
+    "pinecone": _pinecone,
+}
+
+
+def _require(*packages: str, extra: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, extra=extra, purpose=f"{extra}://")
 
 
 def _local_path(url: str | Path) -> Path:
