@@ -92,9 +92,11 @@ def pinecone():
 
 @pytest.fixture(scope="session")
 def milvus():
-    """A Milvus server; skipped where there is none to start."""
-    from tests.milvus_server import milvus_server
+    """A Milvus server; skipped where none is asked for, or there is none to start."""
+    from tests.milvus_server import IS_ASKED_FOR, milvus_server
 
+    if not IS_ASKED_FOR:
+        pytest.skip("set NEARFIELD_TEST_MILVUS=1 to try a Milvus server, which takes ten minutes")
     with milvus_server() as server:
         yield server
 

@@ -1,4 +1,8 @@
-"""A real Milvus server, for tests: on loopback, on free ports."""
+"""A real Milvus server, for tests, on free ports.
+
+It starts only where it is asked for: it takes minutes, and its proxy listens on every interface,
+whatever its configuration says.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,12 @@ pymilvus = pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 
 import grpc  # noqa: E402  a part of pymilvus
 
-__all__ = ["AT_LENGTH", "MilvusServer", "at_length", "milvus_server"]
+__all__ = ["IS_ASKED_FOR", "MilvusServer", "milvus_server", "where_asked_for"]
 
-AT_LENGTH = "NEARFIELD_TEST_MILVUS" in os.environ
-at_length = pytest.mark.skipif(
-    not AT_LENGTH,
-    reason="takes minutes: set NEARFIELD_TEST_MILVUS=1 to try a server at length",
+IS_ASKED_FOR = "NEARFIELD_TEST_MILVUS" in os.environ
+where_asked_for = pytest.mark.skipif(
+    not IS_ASKED_FOR,
+    reason="set NEARFIELD_TEST_MILVUS=1 to try a Milvus server, which takes ten minutes",
 )
 """A collection takes a server seconds to load, and a killed one a minute to return."""
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 from tests.conformance.stores import StoreConformance
-from tests.milvus_server import AT_LENGTH
+from tests.milvus_server import IS_ASKED_FOR
 
 import nearfield
 from nearfield import SearchMode
@@ -40,7 +40,7 @@ class TestMilvusLite(MilvusConformance):
 
 
 class TestMilvusServer(MilvusConformance):
-    __test__ = AT_LENGTH  # for minutes
+    __test__ = IS_ASKED_FOR  # for minutes
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.engines.proxy import Proxy
 from tests.engines.restarts import WRITER, Restarts
-from tests.milvus_server import at_length
+from tests.milvus_server import where_asked_for
 
 import nearfield
 from nearfield import Document, F
@@ -44,7 +44,7 @@ def file_url(tmp_path):
     return f"milvus://{(tmp_path / 'database.db').as_posix()}"
 
 
-@pytest.fixture(params=["a file", pytest.param("a server", marks=at_length)])
+@pytest.fixture(params=["a file", pytest.param("a server", marks=where_asked_for)])
 def url(request, file_url):
     return file_url if request.param == "a file" else request.getfixturevalue("milvus").url()
 
@@ -352,7 +352,7 @@ def test_threads_write_the_same_ids_and_no_field_is_left_of_any(url):
         assert collection.count(F[f"w{last}"].exists()) == 20
 
 
-@at_length
+@where_asked_for
 def test_databases_are_tenants_and_hold_their_own(milvus):
     first, second = milvus.url(), milvus.url()
     for url in (first, second):
@@ -506,7 +506,7 @@ def own_server():
             server.kill()
 
 
-@at_length
+@where_asked_for
 class TestRestarts(Restarts):
     atomic_writes: ClassVar = False
     rounds: ClassVar = 1

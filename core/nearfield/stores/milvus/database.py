@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pymilvus.exceptions import MilvusException
 
@@ -110,12 +110,14 @@ class MilvusDatabase:
     def _alone(self, name: str) -> Iterator[MilvusClient]:
         """Lend a client, and keep this process from opening a collection that it does not have."""
         with self._existing(name) as client:
-            client.describe_collection(schema.encoded(name), timeout=self._address.timeout_s)
+            schema.read(client, self._address, name, self._address.timeout_s)
             with held_alone(self._address, schema.encoded(name), name):
                 yield client
 
     def _names(self, client: MilvusClient) -> Sequence[str]:
-        listed = attempts(self._address, lambda within_s: client.list_collections(timeout=within_s))
+        listed: Any = attempts(
+            self._address, lambda within_s: client.list_collections(timeout=within_s)
+        )
         names = (schema.decoded(name) for name in listed)
         return sorted(name for name in names if name is not None and is_name(name))
 
@@ -125,7 +127,7 @@ class MilvusDatabase:
             return
         name = self._address.database
         with connected(dataclasses.replace(self._address, database="default")) as client:
-            there = attempts(
+            there: Any = attempts(
                 self._address, lambda within_s: client.list_databases(timeout=within_s)
             )
             if name in there:
@@ -134,7 +136,10 @@ class MilvusDatabase:
                 client.create_database(name, timeout=self._address.timeout_s)
             except MilvusException:
                 # Another was faster, or there are as many as the server allows.
-                if name not in client.list_databases(timeout=self._address.timeout_s):
+                there = attempts(
+                    self._address, lambda within_s: client.list_databases(timeout=within_s)
+                )
+                if name not in there:
                     raise
 
     def _is_absent(self) -> bool:

@@ -95,7 +95,7 @@ def finish(client: MilvusClient, info: CollectionInfo, timeout_s: float) -> None
 
 def read(client: MilvusClient, address: Address, name: str, timeout_s: float) -> Birth:
     """Read what is recorded of a collection."""
-    described = client.describe_collection(encoded(name), timeout=timeout_s)
+    described: Any = client.describe_collection(encoded(name), timeout=timeout_s)
     properties: Mapping[str, Any] = described.get("properties") or {}
     try:
         record = json.loads(properties[_RECORD])
