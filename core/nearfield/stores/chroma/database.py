@@ -11,10 +11,8 @@ from chromadb.errors import ChromaError, NotFoundError
 
 from nearfield.documents import EmbeddingInfo, Metric
 from nearfield.errors import (
-    CollectionExistsError,
     CollectionNotFoundError,
     FormatVersionError,
-    ReadOnlyError,
     StoreError,
 )
 from nearfield.stores.base import CollectionInfo
@@ -28,6 +26,7 @@ from nearfield.stores.chroma.connections import (
 from nearfield.stores.chroma.errors import AbsentDatabaseError, translated
 from nearfield.stores.chroma.store import ChromaStore
 from nearfield.stores.names import check_name
+from nearfield.stores.refusals import missing, read_only, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +104,7 @@ class ChromaDatabase:
                 )
             except ChromaError as error:
                 if "already exists" in str(error):  # embedded and server raise different classes
-                    raise self._taken(info.name) from None
+                    raise taken(self._address.shown, info.name) from None
                 raise
         return self.open(info.name)
 
@@ -123,7 +122,7 @@ class ChromaDatabase:
         self._refuse_read_only()
         with self._alone(name) as (client, collection):
             if new_name in _names(client):
-                raise self._taken(new_name)
+                raise taken(self._address.shown, new_name)
             collection.modify(name=_encoded(new_name))
 
     @contextmanager
@@ -170,22 +169,10 @@ class ChromaDatabase:
 
     def _refuse_read_only(self) -> None:
         if self._address.read_only:
-            raise ReadOnlyError(
-                f"{self._address.shown} was opened with read_only=True; open it without to write"
-            )
+            raise read_only(self._address.shown)
 
     def _missing(self, name: str) -> CollectionNotFoundError:
-        known = ", ".join(self.list()) or "none"
-        return CollectionNotFoundError(
-            f"{self._address.shown} has no collection {name!r}; it has: {known}", name=name
-        )
-
-    def _taken(self, name: str) -> CollectionExistsError:
-        return CollectionExistsError(
-            f"{self._address.shown} already has a collection {name!r}; open it, or choose another "
-            "name",
-            name=name,
-        )
+        return missing(self._address.shown, name, self.list())
 
 
 def _names(client: ClientAPI) -> list[str]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearfield.documents import Document, Hit, SearchMode
-from nearfield.errors import ReadOnlyError, UnsupportedOperationError
+from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
 from nearfield.stores.candidates import Candidates, Found, best_of, hits
 from nearfield.stores.chroma.fields import DIALECT
 from nearfield.stores.chroma.records import Records, decode, encode, parts, vectors
+from nearfield.stores.refusals import read_only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -225,10 +226,7 @@ class ChromaStore:
     def _refuse_read_only(self) -> None:
         self._handle.check_open()
         if self._handle.address.read_only:
-            raise ReadOnlyError(
-                f"{self._handle.address.shown} was opened with read_only=True; open it without to "
-                "write"
-            )
+            raise read_only(self._handle.address.shown)
 
     # ── searches ─────────────────────────────────────────────────────────────────────────────
 

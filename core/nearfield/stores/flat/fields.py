@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,7 @@ __all__ = [
     "field",
     "flat_fields",
     "list_token",
+    "nearest_float",
     "shortened",
     "token",
 ]
@@ -107,6 +109,16 @@ class Encoding:
             if left <= self.chunk_bytes:
                 break
         return keys
+
+
+def nearest_float(value: float) -> tuple[float, int]:
+    """Return the float that is nearest to a number, and what the number is above it."""
+    try:
+        near = float(value) or 0.0  # one zero
+    except OverflowError:  # beyond every float
+        beyond = 1 if value > 0 else -1
+        return beyond * sys.float_info.max, beyond
+    return near, above_float(value, near)
 
 
 def above_float(value: float, near: float) -> int:

@@ -26,7 +26,7 @@ from nearfield.stores.flat.fields import (
     token,
 )
 
-__all__ = ["Clause", "Dialect", "Where", "all_of", "any_of"]
+__all__ = ["Clause", "Dialect", "Where", "all_of", "among_those_there", "any_of"]
 
 Where: TypeAlias = dict[str, Any]
 Clause: TypeAlias = Where | bool
@@ -286,6 +286,18 @@ _CONDITIONS: dict[Operator, tuple[Callable[[Dialect, str, Any, bool], Clause], b
     Operator.IS_EMPTY: (_is_empty, False),
 }
 """How each is translated, and whether it is that of its negation."""
+
+
+def among_those_there(
+    name: str,
+    values: Sequence[str | float],
+    positive: bool,  # noqa: FBT001  as Dialect.among
+) -> Where:
+    """Say that a field is one of some values, or is not, where negations need the field."""
+    if positive:
+        return {name: {"$eq": values[0]} if len(values) == 1 else {"$in": list(values)}}
+    other = {"$ne": values[0]} if len(values) == 1 else {"$nin": list(values)}
+    return {"$or": [{name: {"$exists": False}}, {name: other}]}
 
 
 def all_of(clauses: Iterable[Clause]) -> Clause:

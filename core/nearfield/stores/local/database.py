@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nearfield.errors import (
-    CollectionExistsError,
-    CollectionNotFoundError,
     CorruptionError,
-    ReadOnlyError,
     StoreError,
 )
 from nearfield.stores.base import CollectionInfo
@@ -20,6 +17,7 @@ from nearfield.stores.local.connections import ConnectionPool, log_ahead
 from nearfield.stores.local.files import CollectionFiles, DatabaseFolder, sync_folder
 from nearfield.stores.local.locking import lock_folder, take_alone
 from nearfield.stores.local.store import LocalStore
+from nearfield.stores.refusals import missing, read_only, taken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,23 +128,13 @@ class LocalDatabase:
     def _existing(self, name: str) -> CollectionFiles:
         files = self._folder.collection(name)
         if not files.database.is_file():
-            known = ", ".join(self.list()) or "none"
-            raise CollectionNotFoundError(
-                f"{self._folder.root} has no collection {name!r}; it has: {known}", name=name
-            )
+            raise missing(self._folder.root, name, self.list())
         return files
 
     def _refuse_existing(self, name: str) -> None:
         if self._folder.collection(name).folder.exists():
-            raise CollectionExistsError(
-                f"{self._folder.root} already has a collection {name!r}; open it, or choose "
-                "another name",
-                name=name,
-            )
+            raise taken(self._folder.root, name)
 
     def _refuse_read_only(self) -> None:
         if self._read_only:
-            raise ReadOnlyError(
-                f"the database at {self._folder.root} was opened with read_only=True; open it "
-                "without to write"
-            )
+            raise read_only(f"the database at {self._folder.root}")

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from pymilvus.exceptions import MilvusException
 
-from nearfield.errors import CollectionExistsError, CollectionNotFoundError, ReadOnlyError
 from nearfield.stores.milvus import schema
 from nearfield.stores.milvus.connections import Handle, attempts, connected, held_alone
 from nearfield.stores.milvus.errors import AbsentDatabaseError, is_absent_collection
 from nearfield.stores.milvus.store import MilvusStore
 from nearfield.stores.names import check_name, is_name
+from nearfield.stores.refusals import missing, read_only, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pymilvus import MilvusClient
 
+    from nearfield.errors import CollectionNotFoundError
     from nearfield.stores.base import CollectionInfo
     from nearfield.stores.milvus.address import Address
 
@@ -61,7 +62,7 @@ class MilvusDatabase:
         self._make_database()
         with connected(self._address) as client:
             if info.name in self._names(client):
-                raise self._taken(info.name)
+                raise taken(self._address.shown, info.name)
             attempts(self._address, lambda within_s: schema.create(client, info, within_s))
         return self.open(info.name)
 
@@ -79,7 +80,7 @@ class MilvusDatabase:
         self._refuse_read_only()
         with self._alone(name) as client:
             if new_name in self._names(client):
-                raise self._taken(new_name)
+                raise taken(self._address.shown, new_name)
             client.rename_collection(
                 schema.encoded(name), schema.encoded(new_name), timeout=self._address.timeout_s
             )
@@ -149,19 +150,7 @@ class MilvusDatabase:
 
     def _refuse_read_only(self) -> None:
         if self._address.read_only:
-            raise ReadOnlyError(
-                f"{self._address.shown} was opened with read_only=True; open it without to write"
-            )
+            raise read_only(self._address.shown)
 
     def _missing(self, name: str) -> CollectionNotFoundError:
-        known = ", ".join(self.list()) or "none"
-        return CollectionNotFoundError(
-            f"{self._address.shown} has no collection {name!r}; it has: {known}", name=name
-        )
-
-    def _taken(self, name: str) -> CollectionExistsError:
-        return CollectionExistsError(
-            f"{self._address.shown} already has a collection {name!r}; open it, or choose another "
-            "name",
-            name=name,
-        )
+        return missing(self._address.shown, name, self.list())

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from nearfield.stores.flat.fields import Encoding, Field, above_float, flat_fields
-from nearfield.stores.flat.filters import Dialect, Where
+from nearfield.stores.flat.fields import Encoding, Field, flat_fields, nearest_float
+from nearfield.stores.flat.filters import Dialect, Where, among_those_there
 
 __all__ = ["DIALECT", "dynamic_fields", "identifier"]
 
@@ -41,24 +40,8 @@ def identifier(name: str) -> str:
     return f"{use}__{hashlib.blake2b(path.encode(), digest_size=20).hexdigest()}"
 
 
-def _number(value: float) -> tuple[float, int]:
-    try:
-        near = float(value) or 0.0  # one zero
-    except OverflowError:  # beyond every float
-        beyond = 1 if value > 0 else -1
-        return beyond * sys.float_info.max, beyond
-    return near, above_float(value, near)
-
-
 def _instant(microseconds: int) -> tuple[int]:
     return (microseconds,)
-
-
-def _among(name: str, values: Sequence[str | float], positive: bool) -> Where:  # noqa: FBT001
-    if positive:
-        return {name: {"$eq": values[0]} if len(values) == 1 else {"$in": list(values)}}
-    other = {"$ne": values[0]} if len(values) == 1 else {"$nin": list(values)}
-    return {"$or": [{name: {"$exists": False}}, {name: other}]}
 
 
 def _holds(name: str, element: str, positive: bool) -> Where:  # noqa: FBT001
@@ -67,5 +50,7 @@ def _holds(name: str, element: str, positive: bool) -> Where:  # noqa: FBT001
     return {"$or": [{name: {"$exists": False}}, {name: {"$not_contains": element}}]}
 
 
-_ENCODING = Encoding(_number, _instant, chunk_bytes=7)
-DIALECT = Dialect("Milvus", _ENCODING, _among, _holds, _MAX_CLAUSES, _MAX_VALUES, _MAX_DEPTH)
+_ENCODING = Encoding(nearest_float, _instant, chunk_bytes=7)
+DIALECT = Dialect(
+    "Milvus", _ENCODING, among_those_there, _holds, _MAX_CLAUSES, _MAX_VALUES, _MAX_DEPTH
+)

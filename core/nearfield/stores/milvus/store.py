@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import SearchMode
-from nearfield.errors import ReadOnlyError, UnsupportedOperationError
+from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Explanation, PlanStep
 from nearfield.stores.milvus.expressions import expression
 from nearfield.stores.milvus.plans import QUERIES, SEED, choose
@@ -24,6 +24,7 @@ from nearfield.stores.milvus.rows import Rows
 from nearfield.stores.milvus.schema import record_plan
 from nearfield.stores.milvus.searches import Searches
 from nearfield.stores.recall import invent_queries
+from nearfield.stores.refusals import read_only
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,10 +209,7 @@ class MilvusStore:
     def _refuse_read_only(self) -> None:
         self._handle.check_open()
         if self._handle.address.read_only:
-            raise ReadOnlyError(
-                f"{self._handle.address.shown} was opened with read_only=True; open it without to "
-                "write"
-            )
+            raise read_only(self._handle.address.shown)
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING
 from pinecone.errors import ConflictError, NotFoundError
 
 from nearfield.errors import (
-    CollectionExistsError,
-    CollectionNotFoundError,
     InvalidInputError,
     InvalidURLError,
-    ReadOnlyError,
     StoreBusyError,
 )
 from nearfield.stores.names import check_name
@@ -26,6 +23,7 @@ from nearfield.stores.pinecone.address import METRICS
 from nearfield.stores.pinecone.catalog import Catalog, Entry, PineconeIndex
 from nearfield.stores.pinecone.connections import Handle, attempts, connected, held_alone, together
 from nearfield.stores.pinecone.store import PineconeStore
+from nearfield.stores.refusals import missing, read_only, taken
 
 if TYPE_CHECKING:
     from pinecone import Pinecone
@@ -77,7 +75,7 @@ class PineconeDatabase:
             )
         indexes = self._indexes()
         if self._look_for(info.name, indexes) is not None:
-            raise self._taken(info.name)
+            raise taken(self._address.shown, info.name)
         wanted = self._address.index_name(info.embedding.dimension, info.metric)
         index = next((each for each in indexes if each.name == wanted), None)
         if index is None:
@@ -112,7 +110,7 @@ class PineconeDatabase:
             held_alone(catalog.index.host, entry.namespace, self._address.shown),
         ):
             if self._look_for(new_name, self._indexes()) is not None:
-                raise self._taken(new_name)
+                raise taken(self._address.shown, new_name)
             catalog.rename(entry, new_name)
 
     def _handle(self, index: PineconeIndex, entry: Entry, *, collection: bool = True) -> Handle:
@@ -126,10 +124,7 @@ class PineconeDatabase:
         indexes = self._indexes()
         found = self._look_for(name, indexes)
         if found is None:
-            known = ", ".join(self._names(indexes)) or "none"
-            raise CollectionNotFoundError(
-                f"{self._address.shown} has no collection {name!r}; it has: {known}", name=name
-            )
+            raise missing(self._address.shown, name, self._names(indexes))
         index, entry = found
         with Catalog.of(self._address, index) as catalog:
             yield catalog, entry
@@ -206,16 +201,7 @@ class PineconeDatabase:
 
     def _refuse_read_only(self) -> None:
         if self._address.read_only:
-            raise ReadOnlyError(
-                f"{self._address.shown} was opened with read_only=True; open it without to write"
-            )
-
-    def _taken(self, name: str) -> CollectionExistsError:
-        return CollectionExistsError(
-            f"{self._address.shown} already has a collection {name!r}; open it, or choose another "
-            "name",
-            name=name,
-        )
+            raise read_only(self._address.shown)
 
 
 def _index(model: IndexModel) -> PineconeIndex:

@@ -6,11 +6,8 @@ documented, and has changed; so none is asked without an ``$exists``.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
-from nearfield.stores.flat.fields import Encoding, above_float
-from nearfield.stores.flat.filters import Dialect, Where
+from nearfield.stores.flat.fields import Encoding, nearest_float
+from nearfield.stores.flat.filters import Dialect, Where, among_those_there
 
 __all__ = ["DIALECT", "ENCODING"]
 
@@ -22,31 +19,17 @@ _MAX_DEPTH = 50
 _SECOND_US = 1_000_000
 
 
-def _number(value: float) -> tuple[float, int]:
-    try:
-        near = float(value) or 0.0  # one zero
-    except OverflowError:  # beyond every float
-        beyond = 1 if value > 0 else -1
-        return beyond * sys.float_info.max, beyond
-    return near, above_float(value, near)
-
-
 def _instant(microseconds: int) -> tuple[int, int]:
     """In microseconds, the years 1 to 9999 are beyond what floats hold."""
     return divmod(microseconds, _SECOND_US)
 
 
-def _among(name: str, values: Sequence[str | float], positive: bool) -> Where:  # noqa: FBT001
-    if positive:
-        return {name: {"$eq": values[0]} if len(values) == 1 else {"$in": list(values)}}
-    other = {"$ne": values[0]} if len(values) == 1 else {"$nin": list(values)}
-    return {"$or": [{name: {"$exists": False}}, {name: other}]}
-
-
 def _holds(name: str, element: str, positive: bool) -> Where:  # noqa: FBT001
     """Of a list, ``$eq`` is true where some element is equal, ``$ne`` where none is."""
-    return _among(name, [element], positive)
+    return among_those_there(name, [element], positive)
 
 
-ENCODING = Encoding(_number, _instant, chunk_bytes=6)
-DIALECT = Dialect("Pinecone", ENCODING, _among, _holds, _MAX_CLAUSES, _MAX_VALUES, _MAX_DEPTH)
+ENCODING = Encoding(nearest_float, _instant, chunk_bytes=6)
+DIALECT = Dialect(
+    "Pinecone", ENCODING, among_those_there, _holds, _MAX_CLAUSES, _MAX_VALUES, _MAX_DEPTH
+)

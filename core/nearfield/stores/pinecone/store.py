@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pinecone.errors import ApiError
 
 from nearfield.documents import Document, Hit, SearchMode
-from nearfield.errors import InvalidInputError, ReadOnlyError, UnsupportedOperationError
+from nearfield.errors import InvalidInputError, UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
 from nearfield.stores.candidates import Candidates, Found, best_of, hits
 from nearfield.stores.flat.filters import Clause, Where, all_of
@@ -28,6 +28,7 @@ from nearfield.stores.pinecone.records import (
     usable,
     vectors,
 )
+from nearfield.stores.refusals import read_only
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,10 +203,7 @@ class PineconeStore:
     def _refuse_read_only(self) -> None:
         self._handle.check_open()
         if self._handle.address.read_only:
-            raise ReadOnlyError(
-                f"{self._handle.address.shown} was opened with read_only=True; open it without to "
-                "write"
-            )
+            raise read_only(self._handle.address.shown)
 
     # ── searches ─────────────────────────────────────────────────────────────────────────────
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfield.errors import ReadOnlyError
 from nearfield.stores.names import check_name
 from nearfield.stores.postgres import schema
 from nearfield.stores.postgres.connections import Server, connected
 from nearfield.stores.postgres.store import PostgresStore
+from nearfield.stores.refusals import read_only
 
 if TYPE_CHECKING:
     from nearfield.stores.base import CollectionInfo
@@ -64,6 +64,4 @@ class PostgresDatabase:
 
     def _refuse_read_only(self) -> None:
         if self._server.read_only:
-            raise ReadOnlyError(
-                f"{self._server.shown} was opened with read_only=True; open it without to write"
-            )
+            raise read_only(self._server.shown)

@@ -12,19 +12,16 @@ from psycopg import sql
 
 from nearfield.documents import EmbeddingInfo, Metric
 from nearfield.errors import (
-    CollectionExistsError,
     CollectionInUseError,
-    CollectionNotFoundError,
     FormatVersionError,
     InvalidInputError,
     StoreError,
 )
 from nearfield.stores.base import CollectionInfo
 from nearfield.stores.postgres.tables import check_pgvector, make_table, set_up
+from nearfield.stores.refusals import missing, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nearfield.stores.postgres.connections import Connection, Server
 
 __all__ = [
@@ -38,12 +35,10 @@ __all__ = [
     "find",
     "finish",
     "hold",
-    "missing",
     "names",
     "new_key",
     "read",
     "rename",
-    "taken",
     "template",
     "unfinish",
 ]
@@ -182,7 +177,7 @@ def read(connection: Connection, server: Server, name: str) -> Birth:
     """
     birth = find(connection, server, name)
     if birth is None:
-        raise missing(server, name, names(connection, server))
+        raise missing(server.shown, name, names(connection, server))
     if birth.part is not None:
         raise StoreError(
             f"{server.shown} has only a part of the collection {name!r}, which is spread over "
@@ -256,7 +251,7 @@ def create(
                 ),
             )
         except sql_errors.UniqueViolation:
-            raise taken(server, info.name) from None
+            raise taken(server.shown, info.name) from None
         make_table(connection, made, info.embedding.dimension)
 
 
@@ -286,7 +281,7 @@ def rename(connection: Connection, server: Server, birth: Birth, new_name: str) 
     """Give a collection, or its part, another name."""
     with connection.transaction():
         if find(connection, server, new_name) is not None:
-            raise taken(server, new_name)
+            raise taken(server.shown, new_name)
         hold(connection, server, birth)
         try:
             connection.execute(
@@ -294,7 +289,7 @@ def rename(connection: Connection, server: Server, birth: Birth, new_name: str) 
                 (new_name, birth.names.key),
             )
         except sql_errors.UniqueViolation:
-            raise taken(server, new_name) from None
+            raise taken(server.shown, new_name) from None
 
 
 def hold(connection: Connection, server: Server, birth: Birth) -> None:
@@ -308,22 +303,6 @@ def hold(connection: Connection, server: Server, birth: Birth) -> None:
     raise CollectionInUseError(
         f"collection {birth.info.name!r} of {server.shown} is open, here or elsewhere; close it "
         "first"
-    )
-
-
-def missing(server: Server, name: str, known: Sequence[str]) -> CollectionNotFoundError:
-    """Return the error that there is no such collection."""
-    return CollectionNotFoundError(
-        f"{server.shown} has no collection {name!r}; it has: {', '.join(known) or 'none'}",
-        name=name,
-    )
-
-
-def taken(server: Server, name: str) -> CollectionExistsError:
-    """Return the error that there is such a collection."""
-    return CollectionExistsError(
-        f"{server.shown} already has a collection {name!r}; open it, or choose another name",
-        name=name,
     )
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from nearfield.errors import InvalidURLError, ReadOnlyError, StoreError
+from nearfield.errors import InvalidURLError, StoreError
 from nearfield.stores.names import check_name
 from nearfield.stores.postgres import schema
 from nearfield.stores.postgres.connections import Connection, Server, connected
 from nearfield.stores.postgres.schema import Birth, Part
 from nearfield.stores.postgres.sharded_store import ShardedStore
+from nearfield.stores.refusals import missing, read_only, taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +130,7 @@ class ShardedDatabase:
             begun = [(place, birth) for place, birth in self._found(places, info.name) if birth]
             for place, birth in begun:
                 if birth.part is None or birth.part.finished:
-                    raise schema.taken(place.server, info.name)
+                    raise taken(place.server.shown, info.name)
             for place, birth in begun:
                 place.run(schema.drop, birth)
             keys = sorted(schema.new_key() for _ in places)
@@ -171,10 +172,10 @@ class ShardedDatabase:
             old, new = self._found(places, name), self._found(places, new_name)
             births = [birth for _, birth in old if birth is not None]
             if not births:
-                raise schema.missing(places[0].server, name, self.list())
+                raise missing(places[0].server.shown, name, self.list())
             for place, other in new:
                 if other is not None and (name == new_name or not _are_one(births[0], other)):
-                    raise schema.taken(place.server, new_name)
+                    raise taken(place.server.shown, new_name)
             # Of a collection that was half renamed, some parts have the new name.
             both = zip(old, new, strict=True)
             self._whole(
@@ -224,7 +225,7 @@ class ShardedDatabase:
         """Return the parts of a collection if they are all there, and no others."""
         births = [birth for _, birth in found if birth is not None]
         if not births:
-            raise schema.missing(self._servers[0], name, self.list())
+            raise missing(self._servers[0].shown, name, self.list())
         for server, birth in found:
             if birth is not None and birth.part is None:
                 raise StoreError(
@@ -248,9 +249,7 @@ class ShardedDatabase:
 
     def _refuse_read_only(self) -> None:
         if self._servers[0].read_only:
-            raise ReadOnlyError(
-                f"{self._shown} was opened with read_only=True; open it without to write"
-            )
+            raise read_only(self._shown)
 
 
 @contextmanager
