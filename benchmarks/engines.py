@@ -1,7 +1,9 @@
-"""What an engine does behind a collection, and what the collection costs on top of it.
+"""What a collection does on each engine: the same documents and questions, only the URL differs.
 
-Run as ``python -m benchmarks.engines --json engines.json``. It starts a real server of its own, on
-loopback, and lets nearfield and the engine's own client do the same work in turn, round by round.
+Run as ``python -m benchmarks.engines --json engines.json``. It starts the servers it needs, on
+loopback, one after the other, and skips loudly what is not installed. An engine's own client is not
+beside it; for that there are ``benchmarks.postgres_overhead``, ``benchmarks.milvus_overhead`` and
+``benchmarks.pinecone_overhead``.
 """
 
 from __future__ import annotations
@@ -9,61 +11,87 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-import psycopg
-from pgvector.psycopg import register_vector
-from psycopg.types.json import Jsonb
-from tests.postgres_server import PostgresServer, postgres_server
+import pytest
 
 import nearfield
 from nearfield import Document, F
+from nearfield.errors import NearfieldError
 
 COUNT = 50_000
 DIMENSION = 384
 BATCH = 1_000
 K = 10
-QUERIES = 200
 BARS = {"search over the client, us": 150.0, "insert, share of the client's rate": 0.9}
+"""What a collection may cost over an engine's own client."""
 _CENTRES = 500
-_UNINDEXED = 9_000
-_COLUMNS = "id, text, metadata, fields, created_at, embedding"
+_QUERIES = 200
+_GROUP = "g3"
+"""A tenth of the documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """What one engine did.
+
+    Attributes:
+        engine: Its name.
+        inserted_per_s: Documents a second, in batches of a thousand.
+        build_s: What ``maintain`` took afterwards.
+        search_ms: The median of a search.
+        recall: Of these searches, among the first ten.
+        filtered_ms: The same among a tenth of the documents.
+        filtered_recall: Of these.
+    """
+
+    engine: str
+    inserted_per_s: float
+    build_s: float
+    search_ms: float
+    recall: float
+    filtered_ms: float
+    filtered_recall: float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure the engines that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", action="append", choices=ENGINES, help="repeatable")
+    parser.add_argument("--count", type=int, default=COUNT, help="documents")
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--rounds", type=int, default=500)
     arguments = parser.parse_args()
     documents, queries = documents_and_queries(arguments.count)
-    with postgres_server() as server:
-        figures = _postgresql(server, documents, queries, arguments.rounds)
-    for name, value in figures.items():
-        bar = BARS.get(name)
-        verdict = "" if bar is None else _verdict(name, value, bar)
-        print(f"{name:58} {value:12,.3f}  {verdict}".rstrip())
+    truths = [_nearest(documents, queries, among) for among in (None, _GROUP)]
+    print(f"{len(documents):,} documents of {DIMENSION} dimensions, k = {K}")
+    print("| engine | insert/s | index s | search ms / recall | a tenth, ms / recall |")
+    print("|---|---|---|---|---|")
+    found = []
+    for engine in arguments.only or ENGINES:
+        try:
+            with ENGINES[engine]() as url:
+                found.append(_measure(engine, url, documents, queries, truths))
+        except (pytest.skip.Exception, NearfieldError) as error:
+            print(f"SKIPPED: {engine}: {error}", file=sys.stderr)
+            continue
+        print(_row(found[-1]), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
+        arguments.json.write_text(json.dumps([asdict(each) for each in found], indent=2))
 
 
-def _verdict(name: str, value: float, bar: float) -> str:
-    good = value >= bar if name.startswith("insert") else value <= bar
-    return f"{'PASS' if good else 'MISS'} (bar {bar:g})"
-
-
-def documents_and_queries(count: int) -> tuple[list[Document], np.ndarray[Any, Any]]:
+def documents_and_queries(count: int) -> tuple[list[Document], np.ndarray]:
     """Draw documents around centres, and queries around the same."""
     numbers = np.random.default_rng(1)
     centres = numbers.standard_normal((_CENTRES, DIMENSION), np.float32)
 
-    def draw(some: int) -> np.ndarray[Any, Any]:
+    def draw(some: int) -> np.ndarray:
         noise = numbers.standard_normal((some, DIMENSION), np.float32)
         return centres[numbers.integers(0, _CENTRES, some)] + np.float32(0.6) * noise
 
@@ -76,157 +104,110 @@ def documents_and_queries(count: int) -> tuple[list[Document], np.ndarray[Any, A
             embedding=vectors[i],
         )
         for i in range(count)
-    ], draw(QUERIES)
+    ], draw(_QUERIES)
 
 
-def _postgresql(
-    server: PostgresServer,
+def _measure(
+    engine: str,
+    url: str,
     documents: list[Document],
-    queries: np.ndarray[Any, Any],
-    rounds: int,
-) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    with (
-        nearfield.open(server.url(), dimension=DIMENSION) as collection,
-        psycopg.connect(server.url(), autocommit=True) as client,
-    ):
-        register_vector(client)
-        _make_bare_table(client)
-        ours, theirs = _inserts(collection, client, documents)
-        figures["insert, documents/s"] = BATCH / statistics.median(ours)
-        figures["insert, the bare client, documents/s"] = BATCH / statistics.median(theirs)
-        figures["insert, share of the client's rate"] = statistics.median(theirs) / (
-            statistics.median(ours)
-        )
-        figures["exact search, ms"] = _p50_ms(lambda i: collection.search(queries[i]), 20)
+    queries: np.ndarray,
+    truths: list[list[set[str]]],
+) -> Speeds:
+    with nearfield.open(url, dimension=DIMENSION) as collection:
         start = time.perf_counter()
+        for first in range(0, len(documents), BATCH):
+            collection.upsert(documents[first : first + BATCH])
+        inserted = time.perf_counter()
         collection.maintain()
-        while "graph" not in collection.explain(queries[0]).steps[0].plan:
-            time.sleep(0.1)  # another thread of the collection may be at it
-        figures["build of the index, s"] = time.perf_counter() - start
-        figures |= _searches(collection, client, queries, rounds)
-        figures |= _recalls(collection, documents, queries)
-        figures["keyword search, ms"] = _p50_ms(
-            lambda i: collection.search(f"kettle kitchen {i}", mode="keyword"), 20
+        built = time.perf_counter()
+        wheres = (None, F.group == _GROUP)
+        (all_ms, recall), (some_ms, some_recall) = (
+            _searches(
+                lambda query, where=where: collection.search(query, where=where), queries, truth
+            )
+            for where, truth in zip(wheres, truths, strict=True)
         )
-        figures["keyword search of a rare word, ms"] = _p50_ms(
-            lambda i: collection.search(str(1000 + i * 37), mode="keyword"), 50
-        )
-        figures["get of one document, ms"] = _p50_ms(lambda i: collection.get(f"document-{i}"), 200)
-    return figures
-
-
-def _make_bare_table(client: psycopg.Connection[Any]) -> None:
-    """Make a table with the same columns and indexes as a collection's."""
-    client.execute(
-        f"""CREATE TABLE bare (
-            slot bigint GENERATED ALWAYS AS IDENTITY UNIQUE, id text COLLATE "C" PRIMARY KEY,
-            text text, metadata text, fields jsonb, created_at timestamptz,
-            embedding vector({DIMENSION}),
-            words tsvector GENERATED ALWAYS AS
-                (to_tsvector('nearfield.words'::regconfig, nearfield.plain(text))) STORED
-        )"""
-    )
-    client.execute("CREATE INDEX ON bare USING gin (fields jsonb_path_ops)")
-    client.execute("CREATE INDEX ON bare USING gin (words)")
-
-
-def _inserts(
-    collection: nearfield.Collection, client: psycopg.Connection[Any], documents: list[Document]
-) -> tuple[list[float], list[float]]:
-    """Write in turn as long as neither has an index of vectors; then the rest."""
-    ours, theirs = [], []
-    for start in range(0, _UNINDEXED, BATCH):
-        batch = documents[start : start + BATCH]
-        ours.append(_seconds(lambda batch=batch: collection.upsert(batch)))
-        theirs.append(_seconds(lambda batch=batch: _copy(client, batch)))
-    collection.upsert(documents[_UNINDEXED:])
-    return ours, theirs
-
-
-def _copy(client: psycopg.Connection[Any], batch: list[Document]) -> None:
-    moment = datetime.now(UTC)
-    with (
-        client.transaction(),
-        client.cursor() as cursor,
-        cursor.copy(f"COPY bare ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy,
-    ):
-        copy.set_types(["text", "text", "text", "jsonb", "timestamptz", "vector"])
-        for document in batch:
-            text = msgspec.json.encode(document.metadata).decode()
-            fields = Jsonb(document.metadata)
-            copy.write_row((document.id, document.text, text, fields, moment, document.embedding))
+    rate = len(documents) / (inserted - start)
+    return Speeds(engine, rate, built - inserted, all_ms, recall, some_ms, some_recall)
 
 
 def _searches(
-    collection: nearfield.Collection,
-    client: psycopg.Connection[Any],
-    queries: np.ndarray[Any, Any],
-    rounds: int,
-) -> dict[str, float]:
-    table = collection.stats()["table"]
-    client.execute("SET hnsw.ef_search = 160")
-    client.execute("SET hnsw.iterative_scan = relaxed_order")
-    client.execute("SET hnsw.max_scan_tuples = 2147483647")
-    statement = (
-        "SELECT * FROM (SELECT id, text, metadata, created_at, embedding <=> %s AS distance "
-        f"FROM {table} ORDER BY embedding <=> %s LIMIT 40) AS nearest "
-        f"ORDER BY distance + 0, id LIMIT {K}"
+    search: Callable[[np.ndarray], list[nearfield.Hit]], queries: np.ndarray, truth: list[set[str]]
+) -> tuple[float, float]:
+    for query in queries[:5]:
+        search(query)
+    seconds, recalls = [], []
+    for query, right in zip(queries, truth, strict=True):
+        start = time.perf_counter()
+        hits = search(query)
+        seconds.append(time.perf_counter() - start)
+        recalls.append(len(right & {hit.id for hit in hits}) / K)
+    return statistics.median(seconds) * 1e3, statistics.mean(recalls)
+
+
+def _nearest(documents: list[Document], queries: np.ndarray, group: str | None) -> list[set[str]]:
+    """Compare every vector, of all documents or of a group."""
+    among = [each for each in documents if group in (None, each.metadata["group"])]
+    vectors = np.stack([document.embedding for document in among])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    best = np.argsort(-(queries @ vectors.T), axis=1)[:, :K]
+    return [{among[place].id for place in places} for places in best]
+
+
+def _row(speeds: Speeds) -> str:
+    return (
+        f"| {speeds.engine} | {speeds.inserted_per_s:,.0f} | {speeds.build_s:.1f} "
+        f"| {speeds.search_ms:.2f} / {speeds.recall:.3f} "
+        f"| {speeds.filtered_ms:.2f} / {speeds.filtered_recall:.3f} |"
     )
 
-    def bare(query: np.ndarray[Any, Any]) -> None:
-        with client.cursor(binary=True) as cursor:
-            cursor.execute(statement, (query, query)).fetchall()
 
-    ours, theirs = [], []
-    for number in range(rounds + 10):
-        query = queries[number % len(queries)]
-        theirs.append(_seconds(lambda query=query: bare(query)))
-        ours.append(_seconds(lambda query=query: collection.search(query)))
-    ours, theirs = ours[10:], theirs[10:]
-    over = statistics.median(mine - its for mine, its in zip(ours, theirs, strict=True))
-    return {
-        "search, ms": statistics.median(ours) * 1e3,
-        "search, the bare client, ms": statistics.median(theirs) * 1e3,
-        "search over the client, us": over * 1e6,
-    }
+@contextmanager
+def _folder(scheme: str = "", name: str = "") -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"{scheme}{folder}/{name}"
 
 
-def _recalls(
-    collection: nearfield.Collection, documents: list[Document], queries: np.ndarray[Any, Any]
-) -> dict[str, float]:
-    vectors = np.stack([document.embedding for document in documents])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    group = np.array([document.metadata["group"] == "g3" for document in documents])
-    few = np.arange(len(documents)) < len(documents) // 100
-    figures = {}
-    for name, where, allowed in (
-        ("all", None, np.ones(len(documents), bool)),
-        ("a tenth", F.group == "g3", group),
-        ("a hundredth", F.n < len(documents) // 100, few),
-    ):
-        among = np.flatnonzero(allowed)
-        recalls = []
-        for query in queries:
-            best = among[np.argsort(-(vectors[among] @ query))[:K]]
-            hits = collection.search(query, where=where)
-            recalls.append(len({f"document-{i}" for i in best} & {hit.id for hit in hits}) / K)
-        figures[f"recall@10 among {name}"] = float(np.mean(recalls))
-        figures[f"search among {name}, ms"] = _p50_ms(
-            lambda i, where=where: collection.search(queries[i], where=where), 100
-        )
-    return figures
+@contextmanager
+def _postgresql(servers: int = 1) -> Iterator[str]:
+    from tests.postgres_server import PostgresTrio, postgres_server
+
+    if servers == 1:
+        with postgres_server() as server:
+            yield server.url()
+        return
+    with postgres_server() as one, postgres_server() as two, postgres_server() as three:
+        yield PostgresTrio(one, two, three).url()
 
 
-def _p50_ms(work: Callable[[int], object], rounds: int) -> float:
-    work(0)
-    return statistics.median(_seconds(lambda i=i: work(i)) for i in range(rounds)) * 1e3
+def _chroma_server() -> AbstractContextManager[str]:
+    from tests.chroma_server import chroma_server
+
+    return _at(chroma_server())
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _milvus_server() -> AbstractContextManager[str]:
+    from tests.milvus_server import milvus_server
+
+    return _at(milvus_server())
+
+
+@contextmanager
+def _at(started: AbstractContextManager) -> Iterator[str]:
+    with started as server:
+        yield server.url()
+
+
+ENGINES: dict[str, Callable[[], AbstractContextManager[str]]] = {
+    "a folder": _folder,
+    "PostgreSQL": _postgresql,
+    "PostgreSQL, three servers": lambda: _postgresql(3),
+    "Chroma, embedded": lambda: _folder("chroma://"),
+    "Chroma, a server": _chroma_server,
+    "Milvus Lite": lambda: _folder("milvus://", "milvus.db"),
+    "Milvus, a server": _milvus_server,
+}
 
 
 if __name__ == "__main__":
