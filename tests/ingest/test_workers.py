@@ -312,27 +312,33 @@ def test_a_task_at_which_a_cluster_loses_its_workers_is_given_up(cluster):
         assert Distribution(crew, None).result(crew.executor.submit(abs, -3)) == 3
 
 
-class Deadly(str):
-    """A text that ends whoever unpickles it."""
+DEADLY = """
+import os, sys
 
-    __slots__ = ()
+def look(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == "embed_documents":
+        if any("deadly" in text for text in frame.f_locals.get("texts", ())):
+            os._exit(7)
 
-    def __reduce__(self):
-        return os._exit, (7,)
-
-
-class DeadlyChunker(Paragraphs):
-    """Stands for a text at which the model crashes."""
-
-    def split(self, text, *, markup=Markup.PLAIN):  # noqa: ARG002  # the protocol's
-        return [Deadly(text) if "deadly" in text else text]
+sys.setprofile(look)
+"""
 
 
+@pytest.fixture
+def deadly_texts(tmp_path, monkeypatch):
+    """Let workers, which read this as they start, die at texts as if the model had crashed."""
+    folder = tmp_path / "startup"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.mark.usefixtures("deadly_texts")
 def test_a_document_at_which_workers_die_is_named_and_the_others_are_written(database):
     given = [Document(f"Note {n}.", id=f"d{n}") for n in range(20)]
     given[7] = Document("It is deadly.", id="d7")
     collection = database()
-    report = sync_documents(collection, given, chunker=DeadlyChunker(), workers=2)
+    report = sync_documents(collection, given, chunker=Paragraphs(), workers=2)
     assert report.added == 19
     (failure,) = report.failures
     assert failure.source == "d7"
@@ -340,10 +346,11 @@ def test_a_document_at_which_workers_die_is_named_and_the_others_are_written(dat
     assert "exit status 7" in failure.reason
 
 
+@pytest.mark.usefixtures("deadly_texts")
 def test_where_workers_die_at_everything_the_ingest_ends(database):
     given = [Document(f"deadly {n}", id=f"d{n}") for n in range(500)]
     with pytest.raises(WorkerError, match="hardly the files"):
-        sync_documents(database(), given, chunker=DeadlyChunker(), batch_size=8, workers=1)
+        sync_documents(database(), given, chunker=Paragraphs(), batch_size=8, workers=1)
     assert not children()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle  # both ends of the pipe are this program
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from nearfield.errors import NearfieldError, WorkerError, WorkerLostError
+from nearfield.ingest import wire
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,9 +83,9 @@ class LocalWorkers(Executor):
         self.shutdown(cancel_futures=error is not None)
 
     def _call(self, fn: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _T:
-        request = pickle.dumps((fn, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL)
         worker = self._idle.get()
         try:
+            request = wire.packed((*wire.name_of(fn), args, kwargs))
             return worker.call(request)  # type: ignore[no-any-return]  # what fn returned
         finally:
             self._idle.put(worker)
@@ -107,8 +107,8 @@ class _Worker:
             try:
                 stdin.write(request)
                 stdin.flush()
-                ok, outcome = pickle.load(stdout)  # noqa: S301  # from a process of our own
-            except (OSError, EOFError, pickle.UnpicklingError):
+                ok, outcome = wire.receive(stdout)
+            except (OSError, EOFError):
                 status = self._end()
                 continue
             if ok:
@@ -174,18 +174,18 @@ def serve() -> None:
     os.dup2(2, 1)
     while True:
         try:
-            fn, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301  # from the parent
-        except (EOFError, pickle.UnpicklingError):  # the coordinator is gone
+            module, name, args, kwargs = wire.receive(sys.stdin.buffer)
+        except EOFError:  # the coordinator is gone
             return
-        outcome: tuple[bool, Any]
         try:
-            outcome = True, fn(*args, **kwargs)
+            answer = wire.packed((True, wire.function(module, name)(*args, **kwargs)))
         except NearfieldError as error:
-            outcome = False, error
-        except Exception as error:  # noqa: BLE001  # whether it can be pickled, no one knows
-            outcome = False, WorkerError(f"a worker failed: {type(error).__name__}: {error}")
+            answer = wire.packed((False, error))
+        except Exception as error:  # noqa: BLE001  # of any kind, which may not cross
+            failure = WorkerError(f"a worker failed: {type(error).__name__}: {error}")
+            answer = wire.packed((False, failure))
         try:
-            answers.write(pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL))
+            answers.write(answer)
             answers.flush()
         except OSError:  # the coordinator is gone, and what is buffered has no reader
             os._exit(1)
