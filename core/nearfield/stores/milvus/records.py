@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ import numpy as np
 from nearfield.documents import make_document
 from nearfield.errors import InvalidDocumentError
 from nearfield.filters.evaluation import instant_us
+from nearfield.stores.clock import WriteClock
 from nearfield.stores.milvus.fields import dynamic_fields
 
 if TYPE_CHECKING:
@@ -39,25 +38,7 @@ MAX_PIECES = 1024
 _PIECE = MAX_BYTES // 4
 """Characters in a piece of a text; UTF-8 takes at most four bytes for one."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = 1000
-
-
-class _Clock:
-    """Numbers for the order of writing: microseconds, each larger than the one before."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._last = 0
-
-    def next(self, count: int) -> range:
-        """Return so many numbers."""
-        with self._guard:
-            first = max(self._last + 1, time.time_ns() // _US)
-            self._last = first + count
-            return range(first, self._last)
-
-
-_CLOCK = _Clock()
+_CLOCK = WriteClock()
 
 
 def encode_all(documents: Sequence[Document]) -> list[dict[str, Any]]:
@@ -67,7 +48,7 @@ def encode_all(documents: Sequence[Document]) -> list[dict[str, Any]]:
 
 def stamped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give rows their place in the order of writing."""
-    for row, written in zip(rows, _CLOCK.next(len(rows)), strict=True):
+    for row, written in zip(rows, _CLOCK.take(len(rows)), strict=True):
         row["written"] = written
     return rows
 

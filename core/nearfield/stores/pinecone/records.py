@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ID",
     "ORDER",
-    "Clock",
     "Record",
     "batches",
     "decode",
@@ -70,21 +67,6 @@ class Record:
 
     vector: Vector
     size_bytes: int
-
-
-class Clock:
-    """Gives out microseconds of Unix time, each later than the one before."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._last = 0
-
-    def take(self, count: int) -> int:
-        """Return the first of so many."""
-        with self._guard:
-            first = max(self._last + 1, time.time_ns() // 1000)
-            self._last = first + count - 1
-            return first
 
 
 def encode(document: Document, order: int, place: int) -> Record:

@@ -12,6 +12,7 @@ from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import InvalidInputError, UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
 from nearfield.stores.candidates import Candidates, Found, best_of, hits
+from nearfield.stores.clock import WriteClock
 from nearfield.stores.flat.filters import Clause, Where, all_of
 from nearfield.stores.pinecone.connections import PAGE, together
 from nearfield.stores.pinecone.errors import is_too_large
@@ -19,7 +20,6 @@ from nearfield.stores.pinecone.fields import DIALECT
 from nearfield.stores.pinecone.records import (
     ID,
     ORDER,
-    Clock,
     batches,
     decode,
     document_id,
@@ -55,7 +55,7 @@ _COMPONENT_BYTES = 14
 """What a hit mostly takes beside its vector, and each component of that."""
 _ALL: Where = {ORDER: {"$gte": 0}}
 """Every record has an order; an empty filter is not taken."""
-_CLOCK = Clock()
+_CLOCK = WriteClock()
 
 
 class PineconeStore:
@@ -88,9 +88,11 @@ class PineconeStore:
         """
         clause = DIALECT.clause(replace)
         self._refuse_read_only()
-        first = _CLOCK.take(len(documents))
         records = [
-            encode(document, first + place, place) for place, document in enumerate(documents)
+            encode(document, order, place)
+            for place, (order, document) in enumerate(
+                zip(_CLOCK.take(len(documents)), documents, strict=True)
+            )
         ]
         gone = [] if replace is None else self._matching(clause)
         together(self._handle.upsert, list(batches(records)))

@@ -46,7 +46,7 @@ def distance(birth: Birth, query: str) -> tuple[str, str]:
 
     Args:
         birth: The collection's.
-        query: A placeholder.
+        query: SQL for the vector that is asked with, a parameter or a literal.
     """
     operator = INDEX_KINDS[birth.info.metric].operator
     exact = f"embedding {operator} {query}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from hashlib import blake2b
-from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Placement", "WriteClock"]
+__all__ = ["Placement"]
 
 
 class Placement:
@@ -37,18 +35,3 @@ class Placement:
         for position, name in enumerate(names):
             places.setdefault(self.of(name), []).append(position)
         return places
-
-
-class WriteClock:
-    """Numbers writes in their order, on all servers alike, as far as the writers' clocks agree."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._next = 0
-
-    def take(self, count: int) -> range:
-        """Return as many numbers as there are documents to write, above all it has returned."""
-        with self._lock:
-            start = max(self._next, time.time_ns())
-            self._next = start + count
-        return range(start, self._next)

@@ -16,10 +16,11 @@ import numpy as np
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import ClosedError, NearfieldError, PartialWriteError
 from nearfield.stores.base import Capabilities, Explanation, Include, SearchRequest
+from nearfield.stores.clock import WriteClock
 from nearfield.stores.postgres.filters import where_clause
 from nearfield.stores.postgres.hits import fused, merged, widened
 from nearfield.stores.postgres.ledger import ShardedLedger
-from nearfield.stores.postgres.placement import Placement, WriteClock
+from nearfield.stores.postgres.placement import Placement
 from nearfield.stores.postgres.plans import choose
 from nearfield.stores.postgres.store import PostgresStore, refuse_memory_limit
 from nearfield.stores.recall import K
