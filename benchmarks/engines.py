@@ -2,8 +2,8 @@
 
 Run as ``python -m benchmarks.engines --json engines.json``. It starts the servers it needs, on
 loopback, one after the other, and skips loudly what is not installed. An engine's own client is not
-beside it; for that there are ``benchmarks.postgres_overhead``, ``benchmarks.milvus_overhead`` and
-``benchmarks.pinecone_overhead``.
+beside it; for that there are ``benchmarks.postgres_overhead``, ``benchmarks.chroma_overhead``,
+``benchmarks.milvus_overhead`` and ``benchmarks.pinecone_overhead``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What Milvus does behind a collection, and what the collection costs over pymilvus alone.
 
 Run as ``python -m benchmarks.milvus_overhead --json milvus.json``. It starts a real server on
-loopback, and Milvus Lite in this process; nearfield and the bare client do the same work in turn.
+loopback, and Milvus Lite in this process; nearfield and the bare client take turns. The bare client
+once writes documents and asks for hits as one would without nearfield, and once sends the very rows
+and requests that nearfield sends.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +23,14 @@ from benchmarks.engines import BATCH, DIMENSION, K, documents_and_queries
 from tests.milvus_server import milvus_server
 
 import nearfield
-from nearfield import Document, F
+from nearfield import Document, F, SearchMode
+from nearfield.stores.base import Include
+from nearfield.stores.milvus.expressions import expression
+from nearfield.stores.milvus.plans import LISTS
+from nearfield.stores.milvus.records import columns, encode_all, stamped
 
 _DEPTH = 160
+_BARE, _SAME = ", the bare client", ", the same by the bare client"
 
 
 def main() -> None:
@@ -48,23 +57,31 @@ def main() -> None:
 def _measured(
     url: str, documents: list[Document], queries: np.ndarray[Any, Any], rounds: int
 ) -> dict[str, float]:
-    with nearfield.open(url, dimension=DIMENSION) as collection:
-        handle: Any = collection._store._handle  # noqa: SLF001
+    with (
+        nearfield.open(url, dimension=DIMENSION) as collection,
+        nearfield.open(url, "twin", dimension=DIMENSION) as twin,
+    ):
+        store: Any = collection._store  # noqa: SLF001
+        handle, twins = store._handle, twin._store._handle.name  # noqa: SLF001
         client = handle._lease.client  # noqa: SLF001
         client.create_collection("bare", dimension=DIMENSION, id_type="string", max_length=4096)
         write = client.insert if handle.is_lite else client.upsert
-        ours, theirs = [], []
+        times: dict[str, list[float]] = {"": [], _BARE: [], _SAME: []}
         for start in range(0, len(documents), BATCH):
             batch = documents[start : start + BATCH]
-            theirs.append(_seconds(lambda batch=batch: write("bare", [_row(d) for d in batch])))
-            ours.append(_seconds(lambda batch=batch: collection.upsert(batch)))
+            rows = stamped(encode_all(batch, has_words=SearchMode.KEYWORD in collection.modes))
+            times[""].append(_seconds(lambda batch=batch: collection.upsert(batch)))
+            times[_BARE].append(
+                _seconds(lambda batch=batch: write("bare", [_row(each) for each in batch]))
+            )
+            times[_SAME].append(_seconds(lambda rows=rows: write(twins, rows)))
         figures = {
-            "insert, documents/s": BATCH / statistics.median(ours),
-            "insert, the bare client, documents/s": BATCH / statistics.median(theirs),
+            f"insert{name}, documents/s": BATCH / statistics.median(measured)
+            for name, measured in times.items()
         }
         start_s = time.perf_counter()
         collection.maintain()
-        figures["build of the index, s"] = time.perf_counter() - start_s
+        figures["maintain, s"] = time.perf_counter() - start_s
         if not handle.is_lite:
             client.flush("bare")
             time.sleep(30)  # until the server has loaded its index
@@ -73,20 +90,35 @@ def _measured(
             ("search", None, ""),
             ("search among a tenth", F.group == "g3", 'group == "g3"'),
         ):
-            asked = [queries[number % len(queries)] for number in range(rounds + 10)]
-            figures |= _in_turn(
-                name,
-                asked,
-                lambda query, where=where: collection.search(query, where=where),
-                lambda query, where=theirs_where: client.search(
-                    "bare",
-                    data=[query],
-                    limit=K,
-                    filter=where,
-                    output_fields=["text", "n", "group", "source"],
-                    search_params={"params": {"ef": _DEPTH}},
-                ),
+            bare = partial(
+                client.search,
+                "bare",
+                limit=K,
+                filter=theirs_where,
+                output_fields=["text", "n", "group", "source"],
+                search_params={"params": {"ef": _DEPTH}},
             )
+            same = partial(
+                client.search,
+                handle.name,
+                anns_field="vector",
+                limit=K + 5,
+                filter=expression(where),
+                output_fields=columns(Include(), scored=True),
+                search_params={"params": {"nprobe": store._tuning.plan().probes or LISTS}},  # noqa: SLF001
+                consistency_level="Session",
+            )
+            calls: dict[str, Callable[[Any], object]] = {
+                name: lambda query, where=where: collection.search(query, where=where),
+                name + _BARE: lambda query, bare=bare: bare(data=[query]),
+                name + _SAME: lambda query, same=same: same(data=[query]),
+            }
+            if SearchMode.KEYWORD in collection.modes:
+                for mode in ("keyword", "hybrid"):
+                    calls[f"{name}, {mode}"] = lambda query, where=where, mode=mode: (
+                        collection.search("kettle 77", vector=query, mode=mode, where=where)
+                    )
+            figures |= _in_turn(calls, queries, rounds)
         return figures
 
 
@@ -99,15 +131,14 @@ def _row(document: Document) -> dict[str, Any]:
     }
 
 
-def _in_turn(name: str, queries: list[Any], ours: Any, theirs: Any) -> dict[str, float]:
-    times = [
-        (_seconds(lambda query=query: ours(query)), _seconds(lambda query=query: theirs(query)))
-        for query in queries
-    ][10:]
-    return {
-        f"{name}, ms": statistics.median(mine for mine, _ in times) * 1e3,
-        f"{name}, the bare client, ms": statistics.median(its for _, its in times) * 1e3,
-    }
+def _in_turn(
+    calls: dict[str, Callable[[Any], object]], queries: np.ndarray[Any, Any], rounds: int
+) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(rounds + 10):
+        for name, call in calls.items():
+            times[name].append(_seconds(partial(call, queries[round_ % len(queries)])))
+    return {f"{name}, ms": statistics.median(taken[10:]) * 1e3 for name, taken in times.items()}
 
 
 def _recall(

@@ -6,6 +6,8 @@ It knows what Pinecone's documentation says of requests, limits and filters, not
 - filters: https://docs.pinecone.io/guides/search/filter-by-metadata; a field that is not there is
   matched by ``$exists: false`` alone, as users found for ``$ne`` and ``$nin``
 - freshness: https://docs.pinecone.io/guides/index-data/check-data-freshness
+- deleting an index, which is refused where it is protected:
+  https://docs.pinecone.io/reference/api/2026-07/control-plane/delete_index
 
 Run as ``python -m tests.pinecone_emulator --port P --folder F``. What is written is kept in the
 folder and survives kill -9. ``POST /emulator`` sets how it behaves, ``GET /emulator`` tells what it
@@ -117,6 +119,18 @@ def check_metadata(metadata: object) -> dict[str, Any]:
             )
             stored[key] = float(value) if is_number(value) else value
     return stored
+
+
+def checked_options(body: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """Check what an index can be given at birth and later."""
+    protection, tags = body.get("deletion_protection"), body.get("tags") or {}
+    need(protection in {None, "enabled", "disabled"}, f"bad protection {protection!r}", 422)
+    need(len(tags) <= 20, "at most 20 tags", 422)
+    for name, value in tags.items():
+        need(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name), f"bad tag {name!r}", 422)
+        good = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_ @.+-]{0,120}", value)
+        need(good, f"bad value of the tag {name!r}", 422)
+    return protection, tags
 
 
 # ── filters ──────────────────────────────────────────────────────────────────────────────────
@@ -236,6 +250,9 @@ class Index:
     metric: str
     place: dict[str, str]
     ready_s: float
+    protection: str = "disabled"
+    tags: dict[str, str] = field(default_factory=dict)
+    gone_s: float = math.inf
     namespaces: dict[str, Namespace] = field(default_factory=dict)
 
 
@@ -245,6 +262,7 @@ class Behaviour:
 
     lag_s: float = 0.002
     making_s: float = 0.02
+    deleting_s: float = 0.02
     lossy: float = 0.0
     numbers: bool = True
     plan_indexes: int = PLAN_INDEXES
@@ -289,9 +307,18 @@ class Service:
             self.indexes[made["name"]] = Index(
                 made["name"], made["dimension"], made["metric"], made["place"],
                 time.monotonic() + self.behaviour.making_s if now_s else 0.0,
+                made["protection"], made["tags"],
             )  # fmt: skip
         elif "drop" in entry:
-            del self.indexes[entry["drop"]]
+            if now_s:
+                gone_s = time.monotonic() + self.behaviour.deleting_s
+                self.indexes[entry["drop"]].gone_s = gone_s
+            else:
+                del self.indexes[entry["drop"]]
+        elif "configure" in entry:
+            index = self.indexes[entry["configure"]]
+            index.protection = entry["protection"] or index.protection
+            index.tags |= entry["tags"]
         elif "forget" in entry:
             self.indexes[entry["index"]].namespaces.pop(entry["forget"], None)
         else:
@@ -301,11 +328,13 @@ class Service:
     # ── the control plane ────────────────────────────────────────────────────────────────────
 
     def described(self, index: Index, base: str) -> dict[str, Any]:
-        ready = time.monotonic() >= index.ready_s
+        state = "Ready" if time.monotonic() >= index.ready_s else "Initializing"
+        if index.gone_s < math.inf:
+            state = "Terminating"
         return {
             "name": index.name,
             "host": f"{base}/i/{index.name}",
-            "status": {"ready": ready, "state": "Ready" if ready else "Initializing"},
+            "status": {"ready": state == "Ready", "state": state},
             "schema": {
                 "version": "v1",
                 "fields": {
@@ -317,13 +346,14 @@ class Service:
                 },
             },
             "deployment": {"deployment_type": "managed", **index.place},
-            "deletion_protection": "disabled",
-            "tags": None,
+            "deletion_protection": index.protection,
+            "tags": index.tags or None,
         }
 
     def create_index(self, body: dict[str, Any], base: str) -> dict[str, Any]:
         name = body.get("name")
         need(isinstance(name, str) and INDEX_NAME.fullmatch(name), f"index name {name!r}", 422)
+        self._forget_deleted()
         if name in self.indexes:
             raise RefusalError(409, f"Resource {name} already exists", "ALREADY_EXISTS")
         fields = body.get("schema", {}).get("fields", {})
@@ -337,6 +367,7 @@ class Service:
         need(deployment.get("deployment_type") == "managed", "bad deployment", 422)
         place = {"cloud": deployment.get("cloud"), "region": deployment.get("region")}
         need(place["cloud"] in {"aws", "gcp", "azure"}, f"no cloud {place['cloud']!r}", 404)
+        protection, tags = checked_options(body)
         if len(self.indexes) >= self.behaviour.plan_indexes:
             raise RefusalError(
                 403,
@@ -344,12 +375,38 @@ class Service:
                 f"({self.behaviour.plan_indexes}).",
                 "QUOTA_EXCEEDED",
             )
-        self._commit(
-            {"create": {"name": name, "dimension": dimension, "metric": metric, "place": place}}
-        )
+        made = {"name": name, "dimension": dimension, "metric": metric, "place": place}
+        self._commit({"create": {**made, "protection": protection or "disabled", "tags": tags}})
         return self.described(self.indexes[name], base)
 
+    def configure_index(self, index: Index, body: dict[str, Any], base: str) -> dict[str, Any]:
+        need(body, "nothing to configure")
+        need(set(body) <= {"deletion_protection", "tags"}, f"unknown fields in {set(body)}")
+        protection, tags = checked_options(body)
+        self._commit({"configure": index.name, "protection": protection, "tags": tags})
+        return self.described(index, base)
+
+    def delete_index(self, index: Index) -> None:
+        if index.protection == "enabled":
+            raise RefusalError(
+                403,
+                "Deletion protection is enabled for this index. Disable deletion protection before "
+                "retrying.",
+                "FORBIDDEN",
+            )
+        if index.gone_s == math.inf:
+            self._commit({"drop": index.name})
+
+    def listed_indexes(self) -> list[Index]:
+        self._forget_deleted()
+        return list(self.indexes.values())
+
+    def _forget_deleted(self) -> None:
+        for name in [each.name for each in self.indexes.values() if each.gone_s < time.monotonic()]:
+            del self.indexes[name]
+
     def index(self, name: str) -> Index:
+        self._forget_deleted()
         if name not in self.indexes:
             raise RefusalError(404, f"Resource {name} not found", "NOT_FOUND")
         return self.indexes[name]
@@ -535,6 +592,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer("POST")
 
+    def do_PATCH(self) -> None:
+        self._answer("PATCH")
+
     def do_DELETE(self) -> None:
         self._answer("DELETE")
 
@@ -585,7 +645,7 @@ class Handler(BaseHTTPRequestHandler):
         need(self.headers.get("x-pinecone-api-version"), "X-Pinecone-Api-Version is missing")
         need(len(self.path) <= MAX_URL, "the URL is too long", 414)
         need(len(raw) <= MAX_REQUEST, f"the request has {len(raw)} bytes", 413)
-        if method == "POST":
+        if method in {"POST", "PATCH"}:
             kind = self.headers.get("content-type", "")
             need(kind.startswith("application/json"), f"content-type {kind!r}", 415)
 
@@ -606,12 +666,14 @@ class Handler(BaseHTTPRequestHandler):
                 return service.create_index(body, base), {}
             if len(parts) == 1:
                 return {
-                    "indexes": [service.described(i, base) for i in service.indexes.values()]
+                    "indexes": [service.described(i, base) for i in service.listed_indexes()]
                 }, {}
             index = service.index(parts[1])
             if method == "DELETE":
-                service._commit({"drop": index.name})
+                service.delete_index(index)
                 return {}, {}
+            if method == "PATCH":
+                return service.configure_index(index, body, base), {}
             return service.described(index, base), {}
         if parts[0] != "i":
             raise RefusalError(404, f"no {path}", "NOT_FOUND")
@@ -621,6 +683,8 @@ class Handler(BaseHTTPRequestHandler):
         self, index: Index, method: str, verb: str, options: dict[str, list[str]], body: Any
     ) -> tuple[Any, dict[str, str]]:
         service = self.service
+        if index.gone_s < math.inf:
+            raise RefusalError(404, f"Resource {index.name} not found", "NOT_FOUND")
         need(time.monotonic() >= index.ready_s, "the index is not ready", 503)
         numbered = {
             "vectors/upsert": service.upsert,

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from nearfield.documents import Document
+import numpy as np
+
+from nearfield.documents import Document, make_document
 from nearfield.embedders.base import Item
 from nearfield.embedders.images import check_image
 from nearfield.errors import InvalidDocumentError, InvalidInputError, InvalidVectorError
@@ -20,7 +22,6 @@ from nearfield.validation import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from nearfield.embedders.base import ImageLike
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float32]
 
 __all__ = ["Batch"]
+
+_CHECKED_AT_ONCE = 1024
+"""Embeddings that are looked at together, which is a copy of so many."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Batch:
             for position, (document, row) in enumerate(zip(given, rows, strict=True))
         ]
         if vectors is None:
-            checked = [_with_own_embedding(document, info) for document in checked]
+            checked = _with_own_embeddings(checked, info)
         unique = {document.id: document for document in checked}
         pictures = {} if images is None else _pictures(images, checked)
         return cls([document.id for document in checked], list(unique.values()), pictures)
@@ -156,13 +160,40 @@ def _checked(document: object, position: int, embedding: Vector | None) -> Docum
             "the batch)",
             position=position,
         )
-    return Document(
+    return make_document(
         check_text(document.text, position=position),
-        id=check_id(document.id, position=position),
-        metadata=check_metadata(document.metadata, position=position),
-        embedding=document.embedding if embedding is None else embedding,
-        created_at=check_timestamp(document.created_at, position=position),
+        check_id(document.id, position=position),
+        check_metadata(document.metadata, position=position),
+        document.embedding if embedding is None else embedding,
+        check_timestamp(document.created_at, position=position),
     )
+
+
+def _with_own_embeddings(documents: list[Document], info: CollectionInfo) -> list[Document]:
+    checked: list[Document] = []
+    for start in range(0, len(documents), _CHECKED_AT_ONCE):
+        some = documents[start : start + _CHECKED_AT_ONCE]
+        checked += some if _fit(some, info) else [_with_own_embedding(each, info) for each in some]
+    return checked
+
+
+def _fit(documents: list[Document], info: CollectionInfo) -> bool:
+    """Whether the collection takes the documents' own embeddings just as they are."""
+    rows = [document.embedding for document in documents]
+    shape = (info.embedding.dimension,)
+    if not all(
+        type(row) is np.ndarray
+        and row.dtype == np.float32
+        and row.shape == shape
+        and row.flags.c_contiguous
+        for row in rows
+    ):
+        return False
+    try:
+        _vectors(np.stack(rows), info, "embedding")  # type: ignore[arg-type]  # no None is left
+    except InvalidVectorError:
+        return False  # whose it is, is found out one by one
+    return True
 
 
 def _with_own_embedding(document: Document, info: CollectionInfo) -> Document:

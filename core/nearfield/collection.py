@@ -789,7 +789,8 @@ class Collection(Closing):
         if options.mode not in self._store.capabilities.modes:
             raise UnsupportedOperationError(
                 f"the store of collection {self.info.name!r} has no {options.mode} search; it has: "
-                f"{', '.join(sorted(self._store.capabilities.modes))}"
+                f"{', '.join(sorted(self._store.capabilities.modes))}; nearfield copy takes the "
+                "documents to one that has it"
             )
         if options.reranker is not None and queries.texts is None:
             raise InvalidInputError(

@@ -277,7 +277,7 @@ def _folder(url: str | Path, options: _Options) -> Database:
 
 
 def _postgres(url: str, options: _Options) -> Database:
-    _require("psycopg", "pgvector", "tenacity", extra="postgresql")
+    _require("psycopg", "tenacity", extra="postgresql")
     from nearfield.stores.postgres.connections import Server
     from nearfield.stores.postgres.database import PostgresDatabase
 
@@ -291,7 +291,7 @@ def _postgres(url: str, options: _Options) -> Database:
 
 
 def _sharded_postgres(url: str, options: _Options) -> Database:
-    _require("psycopg", "pgvector", "tenacity", extra="postgresql")
+    _require("psycopg", "tenacity", extra="postgresql")
     from nearfield.stores.postgres.sharded_database import ShardedDatabase, servers_at
 
     servers, shown = servers_at(

@@ -141,9 +141,9 @@ def make_document(
     identifier: str,
     metadata: Mapping[str, Any],
     embedding: NDArray[np.float32] | None,
-    created_at: datetime,
+    created_at: datetime | None,
 ) -> Document:
-    """Make what ``Document(…)`` makes, in half the time; for stores."""
+    """Make what ``Document(…)`` makes, in half the time; for stores, and what they are given."""
     document: Document = _new(Document)
     _set_text(document, text)
     _set_id(document, identifier)

@@ -178,6 +178,21 @@ def test_no_groups_match_nothing(collection):
     assert ledger.list(groups=[]) == []
 
 
+def test_no_group_is_not_the_group_without_a_name(collection):
+    write(collection, "a", "b")
+    ledger = collection.ledger()
+    ledger.record(["a", "b"], groups=["", None])
+    assert ledger.list(groups=[None]) == []
+    assert ledger.list(groups=["", None]) == ["a"]
+
+
+def test_any_limit_may_be_asked_for(collection):
+    write(collection, "a")
+    ledger = collection.ledger()
+    ledger.record(["a"])
+    assert ledger.list(limit=10**20) == ["a"]
+
+
 def test_thousands_of_groups_are_asked_for_at_once(collection):
     ids = [f"id{number:04}" for number in range(1300)]
     collection.upsert(

@@ -30,6 +30,8 @@ class MilvusConformance(StoreConformance):
 
 
 class TestMilvusLite(MilvusConformance):
+    modes: ClassVar = frozenset(SearchMode)
+
     @pytest.fixture(scope="class")
     @classmethod
     def new_url(cls, tmp_path_factory):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from tests.engines.restarts import WRITER, Restarts
+from tests.engines.sharing import Sharing
 
 import nearfield
 from nearfield import Document, F
 from nearfield.errors import (
     ClosedError,
-    ForkedProcessError,
     InvalidURLError,
     StoreBusyError,
     StoreError,
@@ -27,7 +26,12 @@ from nearfield.errors import (
     UnsupportedFilterError,
 )
 
-chromadb = pytest.importorskip("chromadb", reason="chromadb is not installed")
+pytest.importorskip("chromadb", reason="chromadb is not installed")
+
+import chromadb
+import filelock
+
+from nearfield.stores.chroma.store import ChromaStore
 
 DIMENSION = 32
 DOCUMENTS = 3000
@@ -122,7 +126,7 @@ def test_what_chroma_cannot_evaluate_is_refused(url):
 def test_a_collection_that_others_dropped_is_closed(url):
     with nearfield.open(url, dimension=2) as collection:
         collection.upsert("a", vectors=[1, 0])
-        client = collection._store._handle._client
+        client = collection._store._handle._lease.client
         client.delete_collection("nearfield-default-0")
         for call in (collection.count, lambda: collection.search([1, 0])):
             with pytest.raises(ClosedError, match="dropped"):
@@ -132,12 +136,54 @@ def test_a_collection_that_others_dropped_is_closed(url):
 def test_collections_of_others_are_left_alone(url):
     database = nearfield.connect(url)
     with database.create(dimension=2) as collection:
-        client = collection._store._handle._client
+        client = collection._store._handle._lease.client
         client.create_collection("theirs", embedding_function=None)
         client.create_collection("nearfield-taken-0", embedding_function=None)
         assert database.names() == ["default", "taken"]
         with pytest.raises(StoreError, match="not made by nearfield"):
             database.open("taken")
+
+
+def test_records_of_others_in_a_collection_are_an_error(url):
+    with nearfield.open(url, dimension=2) as collection:
+        collection.upsert("a", vectors=[1, 0])
+        theirs = collection._store._handle._lease.collection
+        for metadata in (None, {"n": 1}):
+            theirs.upsert(ids=["theirs"], embeddings=[[0.0, 1.0]], metadatas=metadata)
+            for call in (lambda: collection.search([0, 1]), lambda: collection.get("theirs")):
+                with pytest.raises(StoreError, match=r"'theirs'.*not written by nearfield"):
+                    call()
+
+
+def test_a_folder_stays_locked_though_a_forgotten_collection_is_collected(folder_url, monkeypatch):
+    forgotten = [nearfield.open(folder_url, dimension=2)]
+    forgotten.append(forgotten)
+    made = chromadb.PersistentClient
+
+    def collect_and_make(*arguments):
+        gc.collect()
+        return made(*arguments)
+
+    monkeypatch.setattr(chromadb, "PersistentClient", collect_and_make)
+    del forgotten
+    with nearfield.open(folder_url, dimension=2):
+        lock = filelock.FileLock(Path(folder_url.removeprefix("chroma://")) / "nearfield.lock")
+        with pytest.raises(filelock.Timeout):
+            lock.acquire(timeout=0)
+
+
+def test_a_filter_that_few_match_is_compared_and_not_searched_ever_deeper(indexed, monkeypatch):
+    indexed.search(np.ones(DIMENSION))  # after which it is not looked for few for some seconds
+    asked = []
+    ask = ChromaStore._asked
+
+    def count(store, *arguments):
+        asked.append(1)
+        return ask(store, *arguments)
+
+    monkeypatch.setattr(ChromaStore, "_asked", count)
+    assert len(indexed.search(np.ones(DIMENSION), where=F.n < 3)) == 3
+    assert len(asked) == 1
 
 
 def test_one_process_at_a_time_has_a_folder(folder_url):
@@ -157,55 +203,11 @@ def test_looking_into_a_folder_makes_nothing(folder_url):
     assert not Path(folder_url.removeprefix("chroma://")).exists()
 
 
-def test_a_forked_child_connects_anew_or_is_told_that_it_cannot(url):
-    with nearfield.open(url, dimension=2) as collection:
-        collection.upsert(Document("", id="a"), vectors=[1, 0])
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                code = 0 if collection.get("a") is not None else 2
-            except ForkedProcessError:
-                code = 3
-            finally:
-                os._exit(code)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status == (0 if "127.0.0.1" in url else 3)
-        assert collection.get("a") is not None
-
-
-def test_threads_write_the_same_ids_and_no_field_is_left_of_any(url):
-    with nearfield.open(url, dimension=2) as collection:
-        failures = []
-
-        def write(writer):
-            try:
-                for _ in range(5):
-                    batch = [
-                        Document(str(writer), id=str(i), metadata={f"w{writer}": 1})
-                        for i in range(20)
-                    ]
-                    collection.upsert(batch, vectors=np.ones((20, 2)))
-            except BaseException as error:  # noqa: BLE001  reported by the test itself
-                failures.append(error)
-
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
-        assert len(collection) == 20
-        (last,) = {document.text for document in collection.scan()}
-        assert [collection.count(F[f"w{i}"].exists()) for i in range(8)].count(20) == 1
-        assert collection.count(F[f"w{last}"].exists()) == 20
-
-
 def test_a_token_comes_from_the_environment_and_is_shown_nowhere(chroma, monkeypatch, caplog):
     caplog.set_level("DEBUG")
     monkeypatch.setenv("CHROMA_API_KEY", SECRET)
     with nearfield.open(chroma.url(), dimension=2) as collection:
-        client = collection._store._handle._client
+        client = collection._store._handle._lease.client
         assert client._server._session.headers["x-chroma-token"] == SECRET
         said = [repr(collection), str(collection.stats()), repr(nearfield.connect(chroma.url()))]
     for bad in (
@@ -294,3 +296,7 @@ def test_acknowledged_writes_in_a_folder_survive_kill_9(folder_url):
         assert whole <= {document.id for document in collection.scan()}
         collection.upsert(Document("", id="more"), vectors=[0, 1])
         assert collection.search([0, 1], k=1)[0].id == "more"
+
+
+class TestSharing(Sharing):
+    """Both ways."""

@@ -33,7 +33,7 @@ def url(request, tmp_path):
 @pytest.fixture
 def finds_words(url):
     """Whether the engine searches for words."""
-    return not url.startswith(("chroma:", "milvus:", "pinecone:"))
+    return not url.startswith(("chroma:", "pinecone:"))
 
 
 def test_the_command_line(url, finds_words, tmp_path):

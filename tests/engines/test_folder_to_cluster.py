@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.dask_cluster import dask_cluster
+from tests.milvus_server import IS_ASKED_FOR
 
 import nearfield
 
@@ -42,7 +43,18 @@ def urls(tmp_path, postgres_trio):
     return [tmp_path / "data", *(f"{url}?schema={uuid.uuid4().hex}" for url in servers)]
 
 
-def test_the_example_goes_from_a_folder_to_a_cluster(manual, urls, tmp_path):
+@pytest.fixture(params=["servers of PostgreSQL", "Milvus"])
+def cluster_url(request, urls, tmp_path):
+    if request.param != "Milvus":
+        return urls[-1]
+    if IS_ASKED_FOR:
+        return request.getfixturevalue("milvus").url()
+    pytest.importorskip("milvus_lite", reason="milvus-lite is not installed")
+    return f"milvus://{(tmp_path / 'milvus.db').as_posix()}"
+
+
+def test_the_example_goes_from_a_folder_to_a_cluster(manual, urls, cluster_url, tmp_path):
+    urls = [*urls[:2], cluster_url]
     (tmp_path / "dask").mkdir()
     with dask_cluster(tmp_path / "dask", workers=1) as cluster:
         done = run(manual, *urls, "--workers", cluster.url)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from tests.engines.restarts import Restarts
+from tests.engines.sharing import Sharing
 from tests.pinecone_emulator import MAX_METADATA, MAX_REQUEST, compiled
 from tests.pinecone_server import PineconeServer, pinecone_server
 
@@ -31,6 +33,12 @@ from nearfield.errors import (
     StoreUnavailableError,
     UnsupportedFilterError,
 )
+
+pytest.importorskip("pinecone", reason="pinecone is not installed")
+
+from pinecone.errors import ForbiddenError
+
+from nearfield.stores.pinecone.catalog import Catalog
 
 SECRET = "pcsk_s3cr3t-key"
 
@@ -308,6 +316,170 @@ def test_an_index_that_takes_its_time_is_waited_for(own):
         assert len(collection.search([1, 0])) == 1
 
 
+# ── indexes ──────────────────────────────────────────────────────────────────────────────────
+
+INDEX = "nearfield-2-cosine"
+MAKE = "import sys, nearfield\nnearfield.connect(sys.argv[1]).create('new', dimension=2)\n"
+
+
+@pytest.fixture
+def client(own):
+    """Pinecone's own client."""
+    import pinecone
+
+    with pinecone.Pinecone("any", host=f"http://127.0.0.1:{own.port}") as client:
+        yield client
+
+
+def indexes(client):
+    """Name the indexes that are not being deleted."""
+    return [each.name for each in client.indexes.list() if each.status.state != "Terminating"]
+
+
+def delete_index(client):
+    """Delete an index as its owner would."""
+    client.indexes.configure(INDEX, deletion_protection="disabled")
+    client.indexes.delete(INDEX, timeout=-1)
+
+
+def filled(url, name="a"):
+    """Make a collection of one document."""
+    with nearfield.open(url, name, dimension=2) as collection:
+        collection.upsert(Document("", id="x"), vectors=[1, 0])
+    return nearfield.connect(url)
+
+
+def test_an_index_goes_with_the_last_collection_of_all_tenants(own, client):
+    anna, bert = filled(own.url("anna")), filled(own.url("bert"))
+    filled(own.url("anna"), "b")
+    for database, name in ((anna, "a"), (anna, "b"), (bert, "a")):
+        assert indexes(client) == [INDEX]
+        database.drop(name)
+    assert indexes(client) == []
+    assert anna.names() == bert.names() == []
+    filled(own.url("anna"))  # where another one still goes, too
+    with anna.open("a") as collection:
+        assert [hit.id for hit in collection.search([1, 0])] == ["x"]
+
+
+def test_dropping_collections_makes_room_for_other_indexes(own):
+    own.behave(plan_indexes=1, deleting_s=0.0)
+    database = nearfield.connect(own.url())
+    for dimension in (2, 3):
+        database.create("a", dimension=dimension).close()
+        database.drop("a")
+
+
+def test_an_index_that_others_made_stays(own, client):
+    field = {"type": "dense_vector", "dimension": 2, "metric": "cosine"}
+    place = {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}
+    client.indexes.create(
+        name=INDEX, schema={"fields": {"_values": field}}, deployment=place, timeout=-1
+    )
+    filled(own.url()).drop("a")
+    assert indexes(client) == [INDEX]
+
+
+def test_an_index_that_others_use_stays_and_is_protected(own, client, monkeypatch):
+    monkeypatch.setattr("nearfield.stores.pinecone.catalog._SETTLING_S", 0.2)
+    database = filled(own.url())
+    with client.index(INDEX) as index:
+        index.upsert(vectors=[("theirs", [1.0, 0.0])], namespace="theirs")
+    database.drop("a")
+    assert indexes(client) == [INDEX]
+    with pytest.raises(ForbiddenError, match="protection"):
+        client.indexes.delete(INDEX)
+    with client.index(INDEX) as index:
+        index.delete(ids=["theirs"], namespace="theirs")
+    filled(own.url("other")).drop("a")
+    assert indexes(client) == []
+
+
+@pytest.mark.parametrize("first", ["the look", "the collection"])
+def test_a_collection_that_is_made_while_the_index_is_deleted_is_not_lost(own, monkeypatch, first):
+    database = filled(own.url())
+    own.behave(lag_s=0.3)
+    look, looked = Catalog.is_unused, []
+
+    def look_when_another_makes_one(catalog):
+        before = look(catalog) if first == "the look" else None
+        subprocess.run([sys.executable, "-c", MAKE, own.url("other")], check=True)
+        looked.append(look(catalog) if before is None else before)
+        return looked[-1]
+
+    monkeypatch.setattr(Catalog, "is_unused", look_when_another_makes_one)
+    database.drop("a")
+    assert looked == [first == "the look"]
+    time.sleep(0.3)  # until this process sees what another wrote
+    with nearfield.open(own.url("other"), "new") as collection:
+        collection.upsert("a", vectors=[1, 0])
+        assert len(collection.search([1, 0])) == 1
+    assert database.names() == []
+
+
+def test_a_collection_whose_index_is_deleted_as_it_is_made_is_made_again(own, client, monkeypatch):
+    filled(own.url("other"))
+    add, times = Catalog.add, []
+
+    def add_and_delete(catalog, info):
+        entry = add(catalog, info)
+        if not times:
+            delete_index(client)
+        times.append(1)
+        return entry
+
+    monkeypatch.setattr(Catalog, "add", add_and_delete)
+    with filled(own.url()).open("a") as collection:
+        assert len(collection) == 1
+    assert len(times) == 2
+
+
+def test_threads_that_make_and_drop_lose_nothing(own):
+    own.behave(making_s=0.0, deleting_s=0.0)
+    failures = []
+
+    def work(tenant):
+        try:
+            for _ in range(8):
+                database = filled(own.url(tenant))
+                with database.open("a") as collection:
+                    assert len(collection.search([1, 0])) == 1
+                database.drop("a")
+        except BaseException as error:  # noqa: BLE001  reported by the test itself
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(tenant,)) for tenant in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_an_index_that_cannot_be_deleted_stays_and_the_collection_is_dropped(own, client, caplog):
+    url = own.url()
+    filled(url)
+    own.behave(faults=[{"path": f"/indexes/{INDEX}", "status": 500, "times": 1000}])
+    database = nearfield.connect(url)
+    database.drop("a")
+    assert "was not deleted" in caplog.text
+    own.behave(faults=[])
+    assert database.names() == []
+    assert indexes(client) == [INDEX]
+    filled(url)
+    database.drop("a")
+    assert indexes(client) == []
+
+
+def test_an_index_is_described(own):
+    with nearfield.open(own.url() + "&region=eu-west-1", dimension=2) as collection:
+        index = collection.stats()["index"]
+    assert index["name"] == INDEX
+    assert (index["state"], index["deletion_protection"]) == ("Ready", "enabled")
+    assert index["deployment"]["cloud"] == "aws"
+    assert index["deployment"]["region"] == "eu-west-1"
+
+
 # ── the key and the URL ──────────────────────────────────────────────────────────────────────
 
 
@@ -455,55 +627,10 @@ def test_a_server_that_never_answers_is_given_up():
             database.names()
 
 
-def test_threads_write_the_same_ids_and_each_document_is_of_one_of_them(pinecone):
-    with nearfield.open(pinecone.url(), dimension=2) as collection:
-        failures = []
-
-        def write(writer):
-            try:
-                for _ in range(5):
-                    batch = [
-                        Document(str(writer), id=str(i), metadata={f"w{writer}": 1})
-                        for i in range(20)
-                    ]
-                    collection.upsert(batch, vectors=np.ones((20, 2)))
-                    assert len(collection.search([1, 1], k=20)) == 20
-            except BaseException as error:  # noqa: BLE001  reported by the test itself
-                failures.append(error)
-
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
-        assert len(collection) == 20
-        for document in collection.scan():
-            assert document.metadata == {f"w{document.text}": 1}
-        assert sum(collection.count(F[f"w{i}"].exists()) for i in range(8)) == 20
-
-
-def test_a_forked_child_makes_connections_of_its_own(pinecone):
-    with nearfield.open(pinecone.url(), dimension=2) as collection:
-        collection.upsert(Document("", id="a"), vectors=[1, 0])
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                code = 0 if collection.get("a") is not None else 2
-            finally:
-                os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
-        assert collection.get("a") is not None
-
-
-def test_a_collection_whose_index_others_deleted_is_closed(own):
-    import pinecone
-
+def test_a_collection_whose_index_others_deleted_is_closed(own, client):
     with nearfield.open(own.url(), dimension=2) as collection:
         collection.upsert("a", vectors=[1, 0])
-        with pinecone.Pinecone("any", host=f"http://127.0.0.1:{own.port}") as client:
-            client.indexes.delete("nearfield-2-cosine")
+        delete_index(client)
         for call in (collection.count, lambda: collection.search([1, 0])):
             with pytest.raises(ClosedError, match="any more"):
                 call()
@@ -582,3 +709,11 @@ def test_the_emulator_evaluates_filters_as_pinecone_documents_them():
         ({"genre": {"$gt": 1}}, False),
     ):
         assert compiled(where)(film) is expected, where
+
+
+class TestSharing(Sharing):
+    takes_turns: ClassVar = False
+
+    @pytest.fixture
+    def url(self, pinecone):
+        return pinecone.url()

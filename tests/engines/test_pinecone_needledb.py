@@ -30,6 +30,7 @@ pytest.importorskip("needledb", reason="needledb is not installed")
 from nearfield.stores.pinecone.address import METRICS, Address
 from nearfield.stores.pinecone.connections import Handle
 from nearfield.stores.pinecone.fields import DIALECT
+from nearfield.stores.pinecone.indexes import PineconeIndex
 from nearfield.stores.pinecone.store import PineconeStore
 
 _START_S = 60
@@ -76,7 +77,8 @@ def make(port):
         address = Address.at(
             f"pinecone://127.0.0.1:{port}?ssl=false", timeout_s=10, read_only=False
         )
-        handle = Handle(address, f"http://127.0.0.1:{port}/indexes/{name}", "x", dimension)
+        index = PineconeIndex(name, f"http://127.0.0.1:{port}/indexes/{name}", dimension)
+        handle = Handle(address, index, "x")
         info = CollectionInfo("x", EmbeddingInfo("given vectors", dimension), metric)
         stores.append(PineconeStore(handle, info))
         return stores[-1]

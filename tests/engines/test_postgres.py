@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.engines.restarts import Restarts
+from tests.engines.sharing import Sharing
 from tests.postgres_server import PostgresServer, psycopg
 
 import nearfield
@@ -145,6 +145,7 @@ def test_a_plan_is_measured_anew_when_the_collection_has_grown(url, monkeypatch)
 
 
 def test_some_searches_are_repeated_exactly_in_the_background(indexed, rows):
+    before = indexed.stats()["index"]["live_recall"] or {"queries": 0}  # one now and then
     indexed._store.adopt(Plan(160, 0.99), 0.99, 1.0)
     for query in rows[:30] + np.float32(0.1):
         indexed.search(query, where=F.n < 9000)
@@ -154,7 +155,7 @@ def test_some_searches_are_repeated_exactly_in_the_background(indexed, rows):
             time.sleep(0.001)
     indexed._store.adopt(Plan(160, 0.99), 0.99, 0.0)
     live = indexed.stats()["index"]["live_recall"]
-    assert live["queries"] == 30
+    assert live["queries"] == before["queries"] + 30
     assert 0.95 <= live["mean"] <= 1.0
 
 
@@ -181,6 +182,30 @@ def test_many_searches_at_once_find_what_each_finds_alone(indexed, rows):
             assert [hit.id for hit in hits] == [
                 hit.id for hit in indexed.search(query, where=where)
             ]
+
+
+def test_a_search_that_is_asked_again_is_not_planned_again(indexed, rows):
+    for query in rows[:12]:
+        indexed.search(query, k=7)
+    with indexed._store._pool.lend() as connection:
+        planned = connection.execute(
+            "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE '%LIMIT 7'"
+        )
+        assert planned.fetchone()[0] > 0
+
+
+def test_few_matches_are_compared_and_said_to_be(indexed, rows):
+    for matching, used in ((500, "every match"), (11_000, "graph")):
+        explanation = indexed.explain(rows[0], where=F.n < matching)
+        assert explanation.matching == matching
+        assert used in explanation.steps[0].plan
+
+
+@pytest.mark.parametrize("mode", ["vector", "keyword", "hybrid"])
+def test_more_hits_may_be_asked_for_than_a_number_counts(url, mode):
+    with nearfield.open(url, dimension=2, durability="normal") as collection:
+        collection.upsert(["bee hive", "bee keeper"], vectors=[[1, 0], [0, 1]])
+        assert len(collection.search("bee", vector=[1, 0], mode=mode, k=10**20)) == 2
 
 
 def test_an_index_that_was_left_half_built_is_built_anew(indexed, postgres, rows):
@@ -301,20 +326,6 @@ def test_two_writers_of_the_same_ids_both_succeed(url):
         assert len({document.text for document in collection.scan()}) == 1
 
 
-def test_a_forked_child_makes_connections_of_its_own(url):
-    with nearfield.open(url, dimension=2, durability="normal") as collection:
-        collection.upsert(Document("", id="a"), vectors=[1, 0])
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                code = 0 if collection.get("a") is not None else 2
-            finally:
-                os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
-        assert collection.get("a") is not None
-
-
 @pytest.fixture
 def own_server():
     """A server to be killed; it flushes as it would in earnest."""
@@ -338,3 +349,7 @@ def test_a_collection_that_others_dropped_is_closed(url):
             owner.execute(f"DROP TABLE {store._names.documents.as_string(None)}")
         with pytest.raises(ClosedError, match="dropped"):
             collection.search([1, 0])
+
+
+class TestSharing(Sharing):
+    """One server."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -11,13 +12,15 @@ from tests.postgres_server import psycopg
 import nearfield
 from nearfield import Document
 from nearfield.errors import (
+    CollectionNotFoundError,
     FormatVersionError,
     InvalidInputError,
     InvalidURLError,
     ReadOnlyError,
     StoreError,
 )
-from nearfield.stores.postgres.connections import Server
+from nearfield.stores.postgres.connections import Server, connected
+from nearfield.stores.postgres.schema import drop, read, rename
 
 
 @pytest.fixture
@@ -136,6 +139,19 @@ def test_an_old_pgvector_is_refused(database):
     for name in ("default", "another"):
         with pytest.raises(StoreError, match=r"0\.7\.4.*ALTER EXTENSION vector UPDATE"):
             nearfield.open(url, name, dimension=2)
+
+
+@pytest.mark.parametrize("change", [drop, partial(rename, new_name="new")], ids=["drop", "rename"])
+def test_what_is_dropped_meanwhile_is_not_there_to_be_changed(database, change):
+    url, _ = database
+    nearfield.open(url, "old", dimension=2).close()
+    server = Server.at(url, timeout_s=5, read_only=False, durable=True)
+    with connected(server) as connection:
+        birth = read(connection, server, "old")
+        nearfield.connect(url).drop("old")
+        with pytest.raises(CollectionNotFoundError):
+            change(connection, server, birth)
+    assert nearfield.connect(url).names() == []
 
 
 def test_a_newer_format_is_refused(database):

@@ -23,7 +23,7 @@ from tests.strategies import (
 )
 
 import nearfield
-from nearfield import Document
+from nearfield import Document, SearchMode
 from nearfield.errors import UnsupportedFilterError
 from nearfield.filters import And, Condition, Filter, Not, Operator, Or, parse
 
@@ -70,7 +70,7 @@ def hard_documents() -> list[dict[str, Any]]:
 
 
 BASE = [
-    Document("", id=f"base {i:03}", metadata=values, embedding=np.array([1, i], np.float32))
+    Document("words", id=f"base {i:03}", metadata=values, embedding=np.array([1, i], np.float32))
     for i, values in enumerate(hard_documents())
 ]
 near_base = filters(2, [document.metadata for document in BASE])
@@ -167,6 +167,9 @@ class Congruence:
         assert sorted(scanned) == sorted(expected)
         hits = collection.search([1, 1], k=len(BASE) + 9, where=where, include=())
         assert sorted(hit.id for hit in hits) == sorted(expected)
+        if SearchMode.KEYWORD in collection.modes:
+            worded = collection.search("a word", k=len(hits) + 1, mode="keyword", where=where)
+            assert sorted(hit.id for hit in worded) == sorted(expected)
         self.cases += len(documents)
         return expected
 
@@ -177,7 +180,7 @@ class Congruence:
         documents = {document.id: document for document in BASE}
         self.agree(self.veteran, wheres[0], documents)
         added = [
-            Document("", id=f"extra {i}", metadata=values, embedding=np.ones(2, np.float32))
+            Document("words", id=f"extra {i}", metadata=values, embedding=np.ones(2, np.float32))
             for i, values in enumerate(extras)
         ]
         self.veteran.upsert(added)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nearfield.stores.base import SearchRequest
 
-__all__ = ["Candidates", "Found", "best_of", "hits"]
+__all__ = ["Candidates", "Found", "best_of", "compare", "hits"]
 
 Found: TypeAlias = tuple[float, str, Document]
 """A score, an id, and what has both."""
@@ -42,6 +42,7 @@ class Candidates:
         self._rows = rows.astype(np.float64)
         self._make = make
         self._metric = metric
+        self._squares: NDArray[np.float64] | None = None
         self._made: dict[int, Document] = {}
 
     def scores(self, query: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -52,10 +53,21 @@ class Candidates:
             return np.asarray(1.0 / (1.0 + np.sqrt(np.einsum("ij,ij->i", apart, apart))))
         scores = np.einsum("ij,j->i", rows, asked)
         if self._metric is Metric.COSINE:
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows) * float(asked @ asked))
-            # As the embedded engine's: vectors that differ only in length tie.
-            scores = np.clip(scores / lengths, -1.0, 1.0).astype(np.float32).astype(np.float64)
+            scores /= np.sqrt(self._row_squares() * float(asked @ asked))
+            # As the embedded engine's: vectors that differ only in length tie, none is beyond 1.
+            scores = scores.astype(np.float32).astype(np.float64)
         return np.asarray(scores, np.float64)
+
+    def _row_squares(self) -> NDArray[np.float64]:
+        squares = self._squares
+        if squares is None:
+            squares = self._squares = np.einsum("ij,ij->i", self._rows, self._rows)
+        return squares
+
+    def leave_no_tie(self, scores: NDArray[np.float64], k: int) -> bool:
+        """Whether documents that are farther than all of these cannot tie with the k best."""
+        ranked = sorted(scores.tolist())
+        return bool(ranked[0] < ranked[-k])
 
     def best(self, scores: NDArray[np.float64], request: SearchRequest) -> list[Found]:
         """Return at most k that score enough, best first, ties by id."""
@@ -74,6 +86,21 @@ class Candidates:
         if made is None:
             made = self._made[place] = self._make(place)
         return made
+
+
+def compare(
+    queries: NDArray[np.float32],
+    pages: Iterable[Candidates],
+    request: SearchRequest,
+    metric: Metric,
+) -> list[list[Hit]]:
+    """Compare each query with every candidate of all pages."""
+    best: list[list[Found]] = [[] for _ in queries]
+    for candidates in pages:
+        for place, query in enumerate(queries):
+            found = candidates.best(candidates.scores(query), request)
+            best[place] = best_of(best[place] + found, request.k)
+    return [hits(found, request, metric) for found in best]
 
 
 def best_of(found: Sequence[Found], k: int) -> list[Found]:

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
@@ -16,15 +17,14 @@ import filelock
 import httpx
 from chromadb.config import Settings
 from chromadb.errors import ChromaError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from nearfield.errors import (
     ClosedError,
     CollectionInUseError,
     ForkedProcessError,
     StoreBusyError,
-    StoreError,
 )
+from nearfield.stores.attempts import attempts
 from nearfield.stores.chroma.errors import AbsentDatabaseError, passes, translated
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from nearfield.stores.chroma.address import Address
 
-__all__ = ["DATA_FILE", "Handle", "attempts", "connected", "held_alone", "make_database"]
+__all__ = ["DATA_FILE", "Handle", "connected", "held_alone", "make_database"]
 
 _Result = TypeVar("_Result")
 
@@ -56,7 +56,7 @@ class _Folders:
     """
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # the garbage collector may close a handle inside it
         self._uses: Counter[Path] = Counter()
         self._locks: dict[Path, filelock.BaseFileLock] = {}
         self._stranded: dict[Path, filelock.BaseFileLock] = {}
@@ -66,28 +66,29 @@ class _Folders:
         with self._guard:
             if folder in self._stranded:
                 raise _forked(folder)
-            if not self._uses[folder]:
-                self._lock(folder, timeout_s)
-            try:
-                client = chromadb.PersistentClient(folder, Settings(anonymized_telemetry=False))
-            except BaseException:
-                if not self._uses[folder]:
-                    self._locks.pop(folder).release()
-                raise
             self._uses[folder] += 1
-            return client
+            try:
+                if self._uses[folder] == 1:
+                    self._lock(folder, timeout_s)
+                return chromadb.PersistentClient(folder, Settings(anonymized_telemetry=False))
+            except BaseException:
+                self._leave(folder)
+                raise
 
     def close(self, folder: Path, client: ClientAPI) -> None:
         """Let go of a client, and with the last one of the folder."""
         with self._guard:
             cast("Any", client).close()
-            self._uses[folder] -= 1
-            if not self._uses[folder]:
-                self._locks.pop(folder).release()
+            self._leave(folder)
+
+    def _leave(self, folder: Path) -> None:
+        self._uses[folder] -= 1
+        if not self._uses[folder] and folder in self._locks:
+            self._locks.pop(folder).release()
 
     def after_fork_in_child(self) -> None:
         """Leave what is open to the parent."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         # Kept, as the file's lock would be released, for the parent as well, with its object.
         self._stranded |= self._locks
         self._uses.clear()
@@ -105,6 +106,15 @@ class _Folders:
                 "open chroma://host:port"
             ) from error
         self._locks[folder] = lock
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A client, what it has open, and the process that made it."""
+
+    client: ClientAPI
+    collection: Collection
+    process: int
 
 
 _FOLDERS = _Folders()
@@ -140,27 +150,21 @@ class Handle:
     def __init__(self, address: Address, name: str) -> None:
         self.address = address
         self._guard = threading.Lock()
-        self._process = os.getpid()
-        self._client = _client(address)
-        try:
-            self._collection = attempts(address, lambda: _collection(self._client, name))
-        except BaseException:
-            _let_go(address, self._client)
-            raise
-        self._key = (address.shown, str(self._collection.id))
+        self._lease = _leased(address, name)
+        self._key = (address.shown, str(self._lease.collection.id))
         with _OPEN_GUARD:
             _OPEN[self._key] += 1
-        self._end = weakref.finalize(self, _leave, address, self._client, self._key)
+        self._end = weakref.finalize(self, _leave, address, self._lease, self._key)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What was recorded with the collection at its birth."""
-        return dict(self._collection.metadata or {})
+        return dict(self._lease.collection.metadata or {})
 
     @property
     def space(self) -> str | None:
         """The distance that its index was made for."""
-        index = self._collection.configuration_json.get("hnsw") or {}
+        index = self._lease.collection.configuration_json.get("hnsw") or {}
         space: str | None = index.get("space")
         return space
 
@@ -175,7 +179,7 @@ class Handle:
     @property
     def max_batch(self) -> int:
         """How many records a call may bring."""
-        return int(self.run(lambda _: self._client.get_max_batch_size()))
+        return int(self.run(lambda _: self._lease.client.get_max_batch_size()))
 
     def run(self, operation: Callable[[Any], _Result]) -> _Result:
         """Run an operation on the collection.
@@ -187,7 +191,7 @@ class Handle:
         with translated(self.address):
             if self.address.folder is not None:
                 return operation(collection)
-            return attempts(self.address, lambda: operation(collection))
+            return _tried(self.address, lambda: operation(collection))
 
     def check_open(self) -> None:
         """Raise ``ClosedError`` after the end."""
@@ -200,16 +204,17 @@ class Handle:
     def _current(self) -> Collection:
         if not self._end.alive:
             raise ClosedError("the collection was closed; open it again")
-        if self._process == os.getpid():
-            return self._collection
+        lease = self._lease
+        if lease.process == os.getpid():
+            return lease.collection
         if self.address.folder is not None:
             raise _forked(self.address.folder)
         with self._guard:
-            if self._process != os.getpid():  # the parent's connections are the parent's
-                self._client = _client(self.address)
-                self._collection = _collection(self._client, self._collection.name)
-                self._process = os.getpid()
-            return self._collection
+            if lease.process != os.getpid():  # the parent's connections are the parent's
+                own = _leased(self.address, lease.collection.name)
+                lease.client, lease.collection = own.client, own.collection
+                lease.process = own.process
+            return lease.collection
 
 
 @contextmanager
@@ -237,24 +242,15 @@ def held_alone(address: Address, collection: Collection) -> Iterator[None]:
         yield
 
 
-def attempts(address: Address, operation: Callable[[], _Result]) -> _Result:
-    """Run an operation until it succeeds, fails for good, or the time is over."""
-    for attempt in Retrying(
-        stop=stop_after_delay(address.timeout_s),
-        wait=wait_random_exponential(multiplier=0.02, max=2.0),
-        retry=retry_if_exception(passes),
-        reraise=True,
-    ):
-        with attempt:
-            return operation()
-    raise StoreError("no attempt was made")  # not reached: the last one raises
+def _tried(address: Address, operation: Callable[[], _Result]) -> _Result:
+    return attempts(address.timeout_s, lambda _: operation(), passes)
 
 
 def _client(address: Address) -> ClientAPI:
     with translated(address):
         if address.folder is not None:
             return _FOLDERS.open(address.folder, address.timeout_s)
-        return attempts(address, lambda: _remote(address))
+        return _tried(address, lambda: _remote(address))
 
 
 def make_database(address: Address) -> None:
@@ -262,7 +258,7 @@ def make_database(address: Address) -> None:
     if address.folder is not None:
         return
     with translated(address):
-        if not attempts(address, lambda: _is_absent(address)):
+        if not _tried(address, lambda: _is_absent(address)):
             return
         settings = Settings(
             anonymized_telemetry=False,
@@ -274,17 +270,19 @@ def make_database(address: Address) -> None:
         )
         owner: Any = cast("Any", chromadb).AdminClient(settings)
         sessions = _sessions(owner, address)
-        for make in (
-            partial(owner.create_tenant, address.tenant),
-            partial(owner.create_database, address.database, address.tenant),
-        ):
-            try:
-                make()
-            except ChromaError as error:
-                if "already exists" not in str(error):  # the tenant, or another was faster
-                    raise
-        for session in sessions:
-            session.close()
+        try:
+            for make in (
+                partial(owner.create_tenant, address.tenant),
+                partial(owner.create_database, address.database, address.tenant),
+            ):
+                try:
+                    make()
+                except ChromaError as error:
+                    if "already exists" not in str(error):  # the tenant, or another was faster
+                        raise
+        finally:
+            for session in sessions:
+                session.close()
 
 
 def _remote(address: Address) -> ClientAPI:
@@ -336,14 +334,21 @@ def _sessions(client: Any, address: Address) -> list[httpx.Client]:
     return sessions
 
 
-def _collection(client: ClientAPI, name: str) -> Collection:
-    return client.get_collection(name, embedding_function=None)
+def _leased(address: Address, name: str) -> _Lease:
+    client = _client(address)
+    try:
+        collection = _tried(address, lambda: client.get_collection(name, embedding_function=None))
+    except BaseException:
+        _let_go(address, client)
+        raise
+    return _Lease(client, collection, os.getpid())
 
 
-def _leave(address: Address, client: ClientAPI, key: tuple[str, str]) -> None:
+def _leave(address: Address, lease: _Lease, key: tuple[str, str]) -> None:
     with _OPEN_GUARD:
         _OPEN[key] -= 1
-    _let_go(address, client)
+    if lease.process == os.getpid():
+        _let_go(address, lease.client)
 
 
 def _let_go(address: Address, client: ClientAPI) -> None:

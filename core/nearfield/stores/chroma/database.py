@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
     from nearfield.stores.chroma.address import Address
 
-__all__ = ["FORMAT_VERSION", "ChromaDatabase"]
+__all__ = ["FORMAT_VERSION", "INDEX", "ChromaDatabase"]
 
 FORMAT_VERSION = 1
 _PREFIX, _SUFFIX = "nearfield-", "-0"
 """Chroma's names begin and end with a letter or digit; others' collections are left alone."""
 _RECORD = "nearfield"
 _SPACES = {Metric.COSINE: "cosine", Metric.DOT: "ip", Metric.EUCLIDEAN: "l2"}
-_INDEX = {"max_neighbors": 32, "ef_construction": 200, "ef_search": 200}
+INDEX = {"max_neighbors": 32, "ef_construction": 200, "ef_search": 200}
 """With Chroma's defaults a graph loses its way to one row in a hundred."""
 _PAGE = 500
 
@@ -99,7 +99,7 @@ class ChromaDatabase:
                 client.create_collection(
                     _encoded(info.name),
                     metadata={_RECORD: json.dumps(record)},
-                    configuration=cast("Any", {"hnsw": {"space": _SPACES[info.metric], **_INDEX}}),
+                    configuration=cast("Any", {"hnsw": {"space": _SPACES[info.metric], **INDEX}}),
                     embedding_function=None,
                 )
             except ChromaError as error:

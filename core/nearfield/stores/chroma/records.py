@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from nearfield.documents import Document, Metric, make_document
+from nearfield.errors import StoreError
 from nearfield.filters.evaluation import instant_us
 from nearfield.stores.chroma.fields import ENCODING
 from nearfield.stores.flat.fields import flat_fields
@@ -65,7 +66,7 @@ def encode(document: Document, metric: Metric) -> dict[str, Any]:
     if metric is Metric.COSINE and document.embedding is not None:
         # Of a vector that is compared by cosine, Chroma keeps the direction alone.
         data = np.ascontiguousarray(document.embedding, "<f4").tobytes()
-        fields[_VECTOR] = base64.b64encode(data).decode()
+        fields[_VECTOR] = b2a_base64(data, newline=False).decode()
     return fields
 
 
@@ -85,13 +86,20 @@ def vectors(records: Records, dimension: int) -> NDArray[np.float32]:
         return np.empty((0, dimension), np.float32)
     if records.embeddings is not None:
         return np.asarray(records.embeddings, np.float32)
-    data = b"".join(base64.b64decode(fields[_VECTOR]) for fields in records.metadatas or ())
+    metadatas = records.metadatas or ()
+    try:
+        data = b"".join([a2b_base64(fields[_VECTOR]) for fields in metadatas])
+    except (KeyError, TypeError):
+        known = [bool(fields) and _VECTOR in fields for fields in metadatas]
+        raise _foreign(records.ids[known.index(False)]) from None
     return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, dimension)
 
 
 def decode(records: Records, place: int, include: Include, dimension: int) -> Document:
     """Rebuild the document of one record."""
-    fields = records.metadatas[place] if records.metadatas else {}
+    fields = records.metadatas[place] if records.metadatas else None
+    if not fields or _CREATED not in fields:
+        raise _foreign(records.ids[place])
     text = records.texts[place] if include.text and records.texts is not None else None
     embedding = None
     if include.embedding:
@@ -107,3 +115,10 @@ def decode(records: Records, place: int, include: Include, dimension: int) -> Do
         metadata = msgspec.json.decode(fields[_METADATA])
     created_at = _EPOCH + timedelta(microseconds=fields[_CREATED])
     return make_document(text or "", records.ids[place], metadata, embedding, created_at)
+
+
+def _foreign(name: str) -> StoreError:
+    return StoreError(
+        f"the record {name!r} in Chroma's collection was not written by nearfield; delete it, and "
+        "write elsewhere what is not"
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
-from nearfield.stores.candidates import Candidates, Found, best_of, hits
+from nearfield.stores.candidates import Candidates, Found, compare, hits
 from nearfield.stores.chroma.fields import DIALECT
 from nearfield.stores.chroma.records import Records, decode, encode, parts, vectors
 from nearfield.stores.refusals import read_only
@@ -135,9 +135,12 @@ class ChromaStore:
         asked = parts(request.include, self._info.metric, scored=True)
         if request.ids is not None:
             return self._compared(queries, self._fetched(request.ids, clause, asked), request)
-        few = self._few(clause, asked)
-        if few is not None:
-            return self._compared(queries, [few], request)
+        now_s = time.monotonic()
+        if clause is False or now_s >= self._look_again_s:
+            few = self._few(clause, asked)
+            if few is not None:
+                return self._compared(queries, [few], request)
+            self._look_again_s = now_s + _LOOK_AGAIN_S
         answers = []
         for start in range(0, len(queries), _QUERIES):
             answers += self._nearest(queries[start : start + _QUERIES], clause, request)
@@ -231,28 +234,17 @@ class ChromaStore:
     # ── searches ─────────────────────────────────────────────────────────────────────────────
 
     def _few(self, clause: Clause, asked: list[Any]) -> Records | None:
-        """Return all that matches, if that is quickly compared; where it was not, try rarely."""
-        now_s = time.monotonic()
-        if clause is not False and now_s < self._look_again_s:
-            return None
+        """Return all that matches, if that is quickly compared."""
         most = max(1, _FEW_COMPONENTS // self._dimension)
         records = self._read(None, clause, asked, limit=most + 1)
-        if len(records.ids) <= most:
-            return records
-        self._look_again_s = now_s + _LOOK_AGAIN_S
-        return None
+        return records if len(records.ids) <= most else None
 
     def _compared(
         self, queries: NDArray[np.float32], pages: Iterable[Records], request: SearchRequest
     ) -> list[list[Hit]]:
         """Compare each query with every record."""
-        best: list[list[Found]] = [[] for _ in queries]
-        for page in pages:
-            candidates = self._candidates(page, request)
-            for place, query in enumerate(queries):
-                found = candidates.best(candidates.scores(query), request)
-                best[place] = best_of(best[place] + found, request.k)
-        return [hits(found, request, self._info.metric) for found in best]
+        candidates = (self._candidates(page, request) for page in pages)
+        return compare(queries, candidates, request, self._info.metric)
 
     def _candidates(self, records: Records, request: SearchRequest) -> Candidates:
         return Candidates(
@@ -273,14 +265,18 @@ class ChromaStore:
         depth = request.k + _SPARE
         if depth > _MOST_CANDIDATES:
             return self._compared(queries, self._everything(clause, request), request)
-        answers = []
         found = self._asked(queries, clause, request, depth)
+        few = None
+        if any(best is None for best in found):
+            few = self._few(clause, parts(request.include, self._info.metric, scored=True))
+        answers = []
         for query, best in zip(queries, found, strict=True):
             single, deeper = query[np.newaxis], depth
-            while best is None and (deeper := 4 * deeper) <= _MOST_CANDIDATES:
+            while best is None and few is None and (deeper := 4 * deeper) <= _MOST_CANDIDATES:
                 (best,) = self._asked(single, clause, request, deeper)  # noqa: PLW2901
             if best is None:
-                answers += self._compared(single, self._everything(clause, request), request)
+                pages = self._everything(clause, request) if few is None else [few]
+                answers += self._compared(single, pages, request)
             else:
                 answers.append(hits(best, request, self._info.metric))
         return answers
@@ -303,10 +299,8 @@ class ChromaStore:
             candidates = self._candidates(Records.of(answer, place), request)
             scores = candidates.scores(query)
             # Few match, or the graph does not lead to all that do, or others may tie.
-            unsure = (
-                len(scores) < depth or scores.min() == np.partition(scores, -request.k)[-request.k]
-            )
-            results.append(None if unsure else candidates.best(scores, request))
+            is_sure = len(scores) == depth and candidates.leave_no_tie(scores, request.k)
+            results.append(candidates.best(scores, request) if is_sure else None)
         return results
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from nearfield.filters.evaluation import MISSING, instant_us, lookup
@@ -137,6 +138,7 @@ def flat_fields(metadata: Mapping[str, Any], encoding: Encoding) -> dict[str, Fi
     return fields
 
 
+@lru_cache(4096)  # the documents of a collection mostly have the same paths
 def field(use: str, path: str) -> str:
     """Name the field for a use of a path."""
     return f"{use}:{shortened(path)}"

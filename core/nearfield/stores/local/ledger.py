@@ -149,8 +149,8 @@ class LocalLedger:
         groups: Sequence[str] | None = None,
         limit: int | None = None,
     ) -> list[str]:
-        """List the ids of recorded documents, the longest unrecorded first."""
-        most = -1 if limit is None else check_positive(limit, "limit")
+        """List the ids of recorded documents, those of the earliest time first."""
+        most = -1 if limit is None else min(check_positive(limit, "limit"), _LATEST)
         before = _LATEST if before_us is None else before_us
         after = _EARLIEST if after_us is None else after_us
         moment = "updated_at" if groups is None else "+updated_at"  # + leaves the index of groups

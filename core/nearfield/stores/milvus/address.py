@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from nearfield.errors import InvalidURLError
 
-__all__ = ["Address", "Consistency"]
+__all__ = ["Address", "Consistency", "Index"]
 
 _EXPECTED = "expected milvus:///path/to/file.db or milvus://host:19530"
 _DATABASE = "default"
@@ -20,7 +20,7 @@ _PORT = 19530
 _SECURE_PORT = 443
 _YES = {"true": True, "1": True, "false": False, "0": False}
 _TOKEN = "MILVUS_TOKEN"  # noqa: S105  a variable's name
-_OPTIONS = ("ssl", "database", "consistency")
+_OPTIONS = ("ssl", "database", "consistency", "index")
 
 
 class Consistency(StrEnum):
@@ -30,6 +30,15 @@ class Consistency(StrEnum):
     """Those of this process."""
     STRONG = "Strong"
     """Those of everyone."""
+
+
+class Index(StrEnum):
+    """What searches go through."""
+
+    FLAT = "flat"
+    """Every vector."""
+    LISTS = "ivf_flat"
+    """Lists of similar vectors, some or all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Address:
         token: What proves who is asking, such as ``user:password``; empty for nothing.
         database: The database's name.
         consistency: What reads wait for.
+        index: What collections are born with; None where the URL does not say.
         timeout_s: Seconds for a call, with all its attempts.
         read_only: Whether to refuse every write.
     """
@@ -56,6 +66,7 @@ class Address:
     token: str = field(repr=False)
     database: str
     consistency: Consistency
+    index: Index | None
     timeout_s: float
     read_only: bool
 
@@ -100,6 +111,7 @@ class Address:
             _token(parts.username, parts.password),
             _database(options.get("database") or _DATABASE),
             _consistency(options.get("consistency", "session")),
+            _index(options.get("index")),
             timeout_s,
             read_only,
         )
@@ -152,6 +164,13 @@ def _database(name: str) -> str:
             "beginning with a digit"
         )
     return name
+
+
+def _index(name: str | None) -> Index | None:
+    try:
+        return None if name is None else Index(name.lower())
+    except ValueError:
+        raise InvalidURLError(f"?index={name!a} is not known; expected flat or ivf_flat") from None
 
 
 def _consistency(name: str) -> Consistency:

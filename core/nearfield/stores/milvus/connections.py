@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -18,10 +17,8 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 from tenacity import (
     Retrying,
-    retry_if_exception,
     retry_if_exception_type,
     stop_after_delay,
-    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -33,6 +30,7 @@ from nearfield.errors import (
     StoreBusyError,
     StoreError,
 )
+from nearfield.stores.attempts import attempts
 from nearfield.stores.milvus.address import Consistency
 from nearfield.stores.milvus.errors import is_not_loaded, passes, translated
 
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 
     from nearfield.stores.milvus.address import Address
 
-__all__ = ["Handle", "Operation", "attempts", "connected", "held_alone"]
+__all__ = ["Handle", "Operation", "connected", "held_alone", "tried"]
 
 _Result = TypeVar("_Result")
 Operation: TypeAlias = "Callable[[MilvusClient, float], _Result]"
@@ -55,7 +53,6 @@ _CHANNEL = {
     "grpc.max_reconnect_backoff_ms": 1000,
 }
 """How soon a lost connection is made anew; gRPC itself would wait for up to two minutes."""
-_LEAST_S = 0.001
 _LOADING_S = 1.0
 _GRACE_S = 5.0
 """For calls of Milvus Lite that are under way when it is closed."""
@@ -225,7 +222,7 @@ class Handle:
                 raise
 
         with translated(self.address):
-            return attempts(self.address, repeated)
+            return tried(self.address, repeated)
 
     def read(self, operation: Callable[[MilvusClient, dict[str, Any]], _Result]) -> _Result:
         """Run an operation that reads, with the options that its calls need."""
@@ -302,18 +299,9 @@ def held_alone(address: Address, name: str, shown: str) -> Iterator[None]:
         yield
 
 
-def attempts(address: Address, operation: Callable[[float], _Result]) -> _Result:
+def tried(address: Address, operation: Callable[[float], _Result]) -> _Result:
     """Run an operation until it succeeds, fails for good, or the time is over."""
-    until_s = time.monotonic() + address.timeout_s
-    for attempt in Retrying(
-        stop=stop_before_delay(address.timeout_s),
-        wait=wait_random_exponential(multiplier=0.02, max=1.0),
-        retry=retry_if_exception(passes),
-        reraise=True,
-    ):
-        with attempt:
-            return operation(max(_LEAST_S, until_s - time.monotonic()))
-    raise StoreError("no attempt was made")  # not reached: the last one raises
+    return attempts(address.timeout_s, operation, passes)
 
 
 def _client(address: Address) -> MilvusClient:
@@ -322,7 +310,7 @@ def _client(address: Address) -> MilvusClient:
     if address.folder is None:
         with translated(address):
             scheme = "https" if address.ssl else "http"
-            return attempts(
+            return tried(
                 address, lambda within_s: _made(address, f"{scheme}://{address.place}", within_s)
             )
     place = _LITE.open(address.folder, address.timeout_s)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pymilvus.exceptions import MilvusException
 
 from nearfield.stores.milvus import schema
-from nearfield.stores.milvus.connections import Handle, attempts, connected, held_alone
+from nearfield.stores.milvus.address import Index
+from nearfield.stores.milvus.connections import Handle, connected, held_alone, tried
 from nearfield.stores.milvus.errors import AbsentDatabaseError, is_absent_collection
 from nearfield.stores.milvus.store import MilvusStore
 from nearfield.stores.names import check_name, is_name
@@ -51,7 +52,7 @@ class MilvusDatabase:
         """Open a collection; see :class:`~nearfield.stores.base.StoreFactory`."""
         check_name(name)
         with self._existing(name) as client:
-            birth = attempts(self._address, lambda within_s: self._read(client, name, within_s))
+            birth = tried(self._address, lambda within_s: self._read(client, name, within_s))
             handle = Handle(self._address, schema.encoded(name))
         return MilvusStore(handle, birth)
 
@@ -60,10 +61,11 @@ class MilvusDatabase:
         check_name(info.name)
         self._refuse_read_only()
         self._make_database()
+        index = self._address.index or Index.FLAT
         with connected(self._address) as client:
             if info.name in self._names(client):
                 raise taken(self._address.shown, info.name)
-            attempts(self._address, lambda within_s: schema.create(client, info, within_s))
+            tried(self._address, lambda within_s: schema.create(client, info, index, within_s))
         return self.open(info.name)
 
     def drop(self, name: str) -> None:
@@ -88,7 +90,7 @@ class MilvusDatabase:
     def _read(self, client: MilvusClient, name: str, within_s: float) -> schema.Birth:
         birth = schema.read(client, self._address, name, within_s)
         if not self._address.read_only:  # who made it may have been broken off
-            schema.finish(client, birth.info, within_s)
+            schema.finish(client, birth, within_s)
         return birth
 
     @contextmanager
@@ -116,7 +118,7 @@ class MilvusDatabase:
                 yield client
 
     def _names(self, client: MilvusClient) -> Sequence[str]:
-        listed: Any = attempts(
+        listed: Any = tried(
             self._address, lambda within_s: client.list_collections(timeout=within_s)
         )
         names = (schema.decoded(name) for name in listed)
@@ -128,7 +130,7 @@ class MilvusDatabase:
             return
         name = self._address.database
         with connected(dataclasses.replace(self._address, database="default")) as client:
-            there: Any = attempts(
+            there: Any = tried(
                 self._address, lambda within_s: client.list_databases(timeout=within_s)
             )
             if name in there:
@@ -137,7 +139,7 @@ class MilvusDatabase:
                 client.create_database(name, timeout=self._address.timeout_s)
             except MilvusException:
                 # Another was faster, or there are as many as the server allows.
-                there = attempts(
+                there = tried(
                     self._address, lambda within_s: client.list_databases(timeout=within_s)
                 )
                 if name not in there:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from nearfield.stores.flat.fields import Encoding, Field, flat_fields, nearest_float
@@ -31,6 +32,7 @@ def dynamic_fields(metadata: Mapping[str, Any]) -> dict[str, Field]:
     return {identifier(name): value for name, value in fields.items()}
 
 
+@lru_cache(4096)  # the documents of a collection mostly have the same fields
 def identifier(name: str) -> str:
     """Return what a field such as ``n:year`` is called in Milvus's expressions: ``n_year``."""
     use, _, path = name.partition(":")

@@ -1,4 +1,4 @@
-"""How searches go: through the index's graph at some depth, or past it."""
+"""How many of an index's lists are searched."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["QUERIES", "SEED", "Plan", "Ranking", "choose"]
+__all__ = ["LISTS", "Plan", "Ranking", "choose"]
 
 Ranking: TypeAlias = list[tuple[str, float]]
 """Ids, each with a score, best first."""
 
-QUERIES = 200
-SEED = 7
-_DEPTHS = (20, 40, 80, 160, 320, 640, 1280, 2560)
-"""Milvus's ``ef``."""
+LISTS = 1024
+"""In a segment, Milvus's ``nlist``. A search of all of them is exact."""
+_PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Milvus's ``nprobe``."""
 _US = 1e6
 
 
@@ -33,16 +33,18 @@ class Plan:
     """A setting for searches.
 
     Attributes:
-        depth: Milvus's ``ef``, raised to the number of candidates where that is more; None to
-            fetch and compare every vector.
-        recall: What was measured with it; None before the first tuning.
+        probes: The lists of each segment that a search without a filter goes through (Milvus's
+            ``nprobe``). Of an index without lists, every vector is compared in any case.
+        recall: What was measured with it.
+        sealed_us: What was written up to this moment, in microseconds since 1970, is in lists.
     """
 
-    depth: int | None = 160
-    recall: float | None = None
+    probes: int = LISTS
+    recall: float = 1.0
+    sealed_us: int = 0
 
     def __str__(self) -> str:
-        return "every vector" if self.depth is None else f"graph, ef {self.depth}"
+        return "every vector" if self.probes == LISTS else f"{self.probes} of {LISTS} lists"
 
 
 def choose(
@@ -53,31 +55,32 @@ def choose(
     *,
     target_recall: float,
     latency_ms: float | None,
+    has_lists: bool,
 ) -> tuple[Plan, TuningReport]:
-    """Measure depths, and take the quickest whose recall is above the target with confidence.
+    """Measure plans, and take the quickest whose recall is above the target with confidence.
 
     Args:
-        search: Takes a query and a depth, and returns the best K.
+        search: Takes a query and a number of lists, and returns the best K.
         queries: What to ask, shape (m, dimension).
         truth: The exact best K for each.
         exact_us: Microseconds for one exact search.
         target_recall: The mean recall@10 to hold.
         latency_ms: The most a query may take, in milliseconds of waiting.
+        has_lists: Whether there is a choice.
     """
     measured: list[tuple[Plan, RecallEstimate, float]] = []
-    for depth in _DEPTHS if target_recall < 1.0 and len(queries) else ():
-        search(queries[0], depth)  # what is loaded at first is not to be timed
+    for probes in _PROBES if has_lists and target_recall < 1.0 and len(queries) else ():
+        search(queries[0], probes)  # what is loaded at first is not to be timed
         start = time.perf_counter()
-        found = [search(query, depth) for query in queries]
+        found = [search(query, probes) for query in queries]
         cost_us = (time.perf_counter() - start) * _US / len(queries)
         reached = estimate(np.array(list(map(recall, found, truth))))
-        measured.append((Plan(depth, reached.mean), reached, cost_us))
+        measured.append((Plan(probes, reached.mean), reached, cost_us))
         if reached.low >= target_recall:
             break
-    exact = (Plan(None, 1.0), RecallEstimate(1.0, 1.0, 1.0, 1.0, len(queries)), exact_us)
+    exact = (Plan(), RecallEstimate(1.0, 1.0, 1.0, 1.0, len(queries)), exact_us)
     fit = [each for each in measured if each[1].low >= target_recall]
-    # To fetch everything is a way out alone: on a server others wait for it, too.
-    chosen = min(fit, key=lambda each: each[2]) if fit else exact
+    chosen = min([exact, *fit], key=lambda each: each[2])
     shortfalls = []
     if latency_ms is not None and chosen[2] > latency_ms * 1000:
         shortfalls.append(

@@ -14,6 +14,7 @@ from nearfield.errors import InvalidDocumentError
 from nearfield.filters.evaluation import instant_us
 from nearfield.stores.clock import WriteClock
 from nearfield.stores.milvus.fields import dynamic_fields
+from nearfield.stores.milvus.words import text_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +28,7 @@ __all__ = [
     "columns",
     "decode",
     "encode_all",
+    "now_us",
     "size_bytes",
     "stamped",
     "vectors",
@@ -37,13 +39,23 @@ MAX_BYTES = 65_535
 MAX_PIECES = 1024
 _PIECE = MAX_BYTES // 4
 """Characters in a piece of a text; UTF-8 takes at most four bytes for one."""
+_WORD_BYTES = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = WriteClock()
 
 
-def encode_all(documents: Sequence[Document]) -> list[dict[str, Any]]:
+def encode_all(documents: Sequence[Document], *, has_words: bool) -> list[dict[str, Any]]:
     """Return the rows of documents, or raise ``InvalidDocumentError`` if one has none."""
-    return [_encode(document, place) for place, document in enumerate(documents)]
+    rows = [_encode(document, place) for place, document in enumerate(documents)]
+    if has_words:
+        for row, words in zip(rows, text_words([each.text for each in documents]), strict=True):
+            row["words"] = words
+    return rows
+
+
+def now_us() -> int:
+    """Return the moment, after all that this process wrote."""
+    return _CLOCK.take(1)[0]
 
 
 def stamped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -56,7 +68,8 @@ def stamped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def size_bytes(row: Mapping[str, Any]) -> int:
     """Return about how many bytes a row takes in a message."""
     text = sum(map(len, row["text"])) + len(row["metadata"])
-    return 2 * text + int(row["vector"].nbytes) + len(row["id"])
+    words = _WORD_BYTES * len(row.get("words", ()))
+    return 2 * text + words + int(row["vector"].nbytes) + len(row["id"])
 
 
 def columns(include: Include, *, scored: bool = False) -> list[str]:

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
     from nearfield.stores.milvus.connections import Handle
+    from nearfield.stores.milvus.words import Words
 
-__all__ = ["INDEXED_FROM", "MOST_HITS", "Row", "Rows"]
+__all__ = ["MOST_HITS", "Row", "Rows"]
 
 Row: TypeAlias = Mapping[str, Any]
 
-INDEXED_FROM = 10_000
-"""Fewer rows are searched quickly without an index, too."""
 MOST_HITS = 16_384
 """What Milvus returns at once, and what it finds for a query, at the most."""
 _WITHOUT_INDEX = 1024
 """Rows of a segment from which on Milvus gives it an index."""
 _POLL_S = 0.1
+_SEALED_FROM = 1000
+"""Milvus Lite looks at rows that are not in a file yet one by one, in Python."""
 _PAGE = 1000
 """Rows in an answer, and ids in an expression."""
 
@@ -59,6 +60,7 @@ class Rows:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
         self._name = handle.name
+        self._unsealed = 0
 
     def put(self, rows: list[dict[str, Any]]) -> None:
         """Write rows, each in the place of the one that has its id."""
@@ -71,6 +73,9 @@ class Rows:
                 client.upsert(self._name, rows, timeout=within_s)
 
         self._handle.run(write)
+        self._unsealed += len(rows)
+        if self._handle.is_lite and self._unsealed >= _SEALED_FROM:
+            self._flush()
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete rows; those that are not there are passed over."""
@@ -84,17 +89,15 @@ class Rows:
         client.delete(self._name, filter=condition, timeout=within_s)
 
     def seal(self) -> bool:
-        """End the segments that are being written, and wait until their indexes are in use.
+        """End the segments that are being written, and wait until their lists are in use.
 
         It waits as long as something comes of it, and ``timeout_s`` more.
 
         Returns:
             Whether that took any building.
         """
-        if self.count("") < INDEXED_FROM:
-            return False
         before = self._progress()
-        self._handle.run(lambda client, within_s: client.flush(self._name, timeout=within_s))
+        self._flush()
         last, since_s = before, time.monotonic()
         while (now := self._progress()).unfinished:
             if now != last:
@@ -103,6 +106,10 @@ class Rows:
                 break
             time.sleep(_POLL_S)
         return now != before
+
+    def _flush(self) -> None:
+        self._handle.run(lambda client, within_s: client.flush(self._name, timeout=within_s))
+        self._unsealed = 0
 
     def _progress(self) -> _Progress:
         def look(client: MilvusClient, within_s: float) -> _Progress:
@@ -172,29 +179,55 @@ class Rows:
         columns: list[str],
         *,
         limit: int,
-        depth: int,
+        probes: int,
     ) -> list[list[Row]]:
-        """Ask Milvus's index for what is nearest to each query.
+        """Ask Milvus for what is nearest to each query.
 
         Args:
             queries: Shape (n, dimension).
             condition: What may be found.
             columns: What to fetch of it.
             limit: How many for each query.
-            depth: How many rows to keep in view while following the index's graph.
+            probes: How many lists of a segment to search, where it has lists.
         """
         answers = self._handle.read(
             lambda client, options: client.search(
                 self._name,
                 data=list(queries),
+                anns_field="vector",
                 filter=condition,
                 limit=limit,
                 output_fields=columns,
-                search_params={"params": {"ef": max(depth, limit)}},
+                search_params={"params": {"nprobe": probes}},
                 **options,
             )
         )
         return [[{**hit["entity"], "id": hit["id"]} for hit in answer] for answer in answers]
+
+    def worded(
+        self, asked: Words, condition: str, columns: list[str], *, limit: int
+    ) -> list[tuple[Row, float]]:
+        """Ask Milvus for what has some of the words, the best first, each with its score.
+
+        Args:
+            asked: The words.
+            condition: What may be found.
+            columns: What to fetch of it.
+            limit: How many at the most.
+        """
+        (answer,) = self._handle.read(
+            lambda client, options: client.search(
+                self._name,
+                data=[asked],
+                anns_field="words",
+                filter=condition,
+                limit=limit,
+                output_fields=columns,
+                search_params={"metric_type": "IP", "params": {"drop_ratio_search": 0.0}},
+                **options,
+            )
+        )
+        return [({**hit["entity"], "id": hit["id"]}, float(hit["distance"])) for hit in answer]
 
     def _query(
         self, expression: str, condition: str | None, columns: list[str], limit: int | None = None

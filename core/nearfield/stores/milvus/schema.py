@@ -14,14 +14,24 @@ from pymilvus import DataType, MilvusClient
 from nearfield.documents import EmbeddingInfo, Metric
 from nearfield.errors import FormatVersionError, StoreError
 from nearfield.stores.base import CollectionInfo
-from nearfield.stores.milvus.plans import Plan
+from nearfield.stores.milvus.address import Index
+from nearfield.stores.milvus.plans import LISTS, Plan
 from nearfield.stores.milvus.records import MAX_BYTES, MAX_PIECES
 from nearfield.validation import MAX_ID_BYTES
 
 if TYPE_CHECKING:
     from nearfield.stores.milvus.address import Address
 
-__all__ = ["Birth", "create", "decoded", "encoded", "finish", "read", "record_plan"]
+__all__ = [
+    "Birth",
+    "create",
+    "decoded",
+    "encoded",
+    "finish",
+    "read",
+    "read_plan",
+    "record_plan",
+]
 
 FORMAT_VERSION = 1
 _PREFIX = "nearfield_"
@@ -29,7 +39,8 @@ _PREFIX = "nearfield_"
 _RECORD, _PLAN = "nearfield", "nearfield.plan"
 """Properties of a collection."""
 _METRICS = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLIDEAN: "L2"}
-_INDEX = {"M": 16, "efConstruction": 200}
+_HAS_WORDS = (2, 5)
+"""The first version whose sparse vectors are asked for; that of Milvus Lite is 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +49,18 @@ class Birth:
 
     Attributes:
         info: What was fixed at its birth.
+        index: What searches go through.
         plan: How it was tuned to search.
+        has_words: Whether it has its words indexed.
     """
 
     info: CollectionInfo
+    index: Index
     plan: Plan
+    has_words: bool
 
 
-def create(client: MilvusClient, info: CollectionInfo, timeout_s: float) -> None:
+def create(client: MilvusClient, info: CollectionInfo, index: Index, timeout_s: float) -> None:
     """Make a collection."""
     name = encoded(info.name)
     schema = client.create_schema(enable_dynamic_field=True)
@@ -61,10 +76,15 @@ def create(client: MilvusClient, info: CollectionInfo, timeout_s: float) -> None
     schema.add_field("created", DataType.INT64)
     schema.add_field("written", DataType.INT64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=info.embedding.dimension)
+    has_words = _version(str(client.get_server_version(timeout=timeout_s))) >= _HAS_WORDS
+    if has_words:
+        schema.add_field("words", DataType.SPARSE_FLOAT_VECTOR)
     record = {
         "format": FORMAT_VERSION,
         "metric": info.metric.value,
         "embedding": info.embedding.to_dict(),
+        "index": index.value,
+        "words": has_words,
     }
     client.create_collection(
         name,
@@ -73,24 +93,23 @@ def create(client: MilvusClient, info: CollectionInfo, timeout_s: float) -> None
         properties={_RECORD: json.dumps(record)},
         timeout=timeout_s,
     )
-    finish(client, info, timeout_s)
+    finish(client, Birth(info, index, Plan(), has_words), timeout_s)
 
 
-def finish(client: MilvusClient, info: CollectionInfo, timeout_s: float) -> None:
-    """Give a collection its index, unless it has it, and begin to load it."""
-    name = encoded(info.name)
-    if client.list_indexes(name, timeout=timeout_s):
-        return
+def finish(client: MilvusClient, birth: Birth, timeout_s: float) -> None:
+    """Give a collection its indexes, unless it has them, and begin to load it."""
+    name = encoded(birth.info.name)
+    there: Any = client.list_indexes(name, timeout=timeout_s)
+    options = {"vector": _vector_index(birth)}
+    if birth.has_words:
+        options["words"] = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"}
     index = client.prepare_index_params()
-    index.add_index(
-        "vector",
-        index_name="vector",
-        index_type="HNSW",
-        metric_type=_METRICS[info.metric],
-        params=_INDEX,
-    )
-    client.create_index(name, index, sync=False, timeout=timeout_s)
-    client.load_collection(name, timeout=timeout_s, _async=True)
+    missing = [field for field in options if field not in there]
+    for field in missing:
+        index.add_index(field, index_name=field, **options[field])
+    if missing:
+        client.create_index(name, index, sync=False, timeout=timeout_s)
+        client.load_collection(name, timeout=timeout_s, _async=True)
 
 
 def read(client: MilvusClient, address: Address, name: str, timeout_s: float) -> Birth:
@@ -104,19 +123,31 @@ def read(client: MilvusClient, address: Address, name: str, timeout_s: float) ->
             raise FormatVersionError(found=version, supported=FORMAT_VERSION, path=address.shown)
         metric = Metric(record["metric"])
         embedding = EmbeddingInfo.from_dict(record["embedding"])
+        index = Index(record["index"])
     except (KeyError, TypeError, ValueError):
         raise StoreError(
             f"the collection {encoded(name)!r} of {address.shown} was not made by nearfield; "
             "rename or delete it, or choose another name"
         ) from None
-    plan = Plan(**json.loads(properties[_PLAN])) if _PLAN in properties else Plan()
-    return Birth(CollectionInfo(name, embedding, metric), plan)
+    if address.index not in {None, index}:
+        raise StoreError(
+            f"the collection {name!r} of {address.shown} was made with index={index.value}, which "
+            "stays; leave ?index= out, or copy it to a database whose URL names another"
+        )
+    info = CollectionInfo(name, embedding, metric)
+    return Birth(info, index, _plan(properties), record["words"])
 
 
-def record_plan(client: MilvusClient, name: str, plan: Plan, timeout_s: float) -> None:
-    """Record how to search, for everyone who opens the collection from now on."""
+def read_plan(client: MilvusClient, encoded_name: str, timeout_s: float) -> Plan:
+    """Read how a collection is to be searched."""
+    described: Any = client.describe_collection(encoded_name, timeout=timeout_s)
+    return _plan(described.get("properties") or {})
+
+
+def record_plan(client: MilvusClient, encoded_name: str, plan: Plan, timeout_s: float) -> None:
+    """Record how to search, for everyone who has the collection open."""
     recorded = {_PLAN: json.dumps(dataclasses.asdict(plan))}
-    client.alter_collection_properties(name, recorded, timeout=timeout_s)
+    client.alter_collection_properties(encoded_name, recorded, timeout=timeout_s)
 
 
 def encoded(name: str) -> str:
@@ -131,3 +162,22 @@ def decoded(name: str) -> str | None:
         return None
     signs = {"_": "_", "d": ".", "h": "-"}
     return re.sub(r"_(.?)", lambda found: signs.get(found[1], found[0]), name.removeprefix(_PREFIX))
+
+
+def _vector_index(birth: Birth) -> dict[str, Any]:
+    # No graphs: under a filter they lose hits, at whatever depth.
+    return {
+        "index_type": birth.index.upper(),
+        "metric_type": _METRICS[birth.info.metric],
+        "params": {} if birth.index is Index.FLAT else {"nlist": LISTS},
+    }
+
+
+def _plan(properties: Mapping[str, Any]) -> Plan:
+    return Plan(**json.loads(properties[_PLAN])) if _PLAN in properties else Plan()
+
+
+def _version(said: str) -> tuple[int, ...]:
+    """Return the version in what a server says of itself, such as ``milvus_lite-3.2.2``."""
+    found = re.search(r"(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else ()

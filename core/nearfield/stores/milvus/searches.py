@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,9 @@ from nearfield.documents import SearchMode
 from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Include, SearchRequest
 from nearfield.stores.candidates import Candidates, Found, best_of, hits
-from nearfield.stores.milvus.expressions import expression
+from nearfield.stores.milvus.address import Index
+from nearfield.stores.milvus.expressions import all_of, expression
+from nearfield.stores.milvus.plans import LISTS
 from nearfield.stores.milvus.records import columns, decode, vectors
 from nearfield.stores.milvus.rows import MOST_HITS, Row, Rows
 from nearfield.stores.recall import K
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearfield.documents import Hit
-    from nearfield.stores.base import CollectionInfo
     from nearfield.stores.milvus.plans import Plan, Ranking
+    from nearfield.stores.milvus.schema import Birth
 
 __all__ = ["Searches"]
 
@@ -41,14 +43,15 @@ class Searches:
 
     Args:
         rows: Its rows.
-        info: What was fixed at its birth.
-        plan: How to search.
+        birth: What was fixed at its birth.
+        plan: Says how to search.
     """
 
-    def __init__(self, rows: Rows, info: CollectionInfo, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, rows: Rows, birth: Birth, plan: Callable[[], Plan]) -> None:
+        self._plan = plan
         self._rows = rows
-        self._info = info
+        self._info = birth.info
+        self._has_lists = birth.index is Index.LISTS
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
         """Answer each query with its best hits; see :class:`~nearfield.stores.base.Store`."""
@@ -70,28 +73,38 @@ class Searches:
             found = self._nearest(queries, condition, request)
         return [hits(each, request, self._info.metric) for each in found]
 
-    def at_depth(self, query: NDArray[np.float32], depth: int) -> Ranking:
-        """Return what the index finds nearest to a query at a depth, without looking further."""
-        (rows,) = self._rows.nearest(
-            query[np.newaxis], "", columns(_REQUEST.include, scored=True), limit=K, depth=depth
-        )
-        candidates = self._candidates(rows, _REQUEST)
-        found = candidates.best(candidates.scores(query), _REQUEST)
+    def ranking(self, query: NDArray[np.float32], probes: int) -> Ranking:
+        """Return what a search of so many lists finds nearest to a query."""
+        (found,) = self._found(query[np.newaxis], "", _REQUEST, probes)
         return [(name, score) for score, name, _ in found]
-
-    def exactly(self, queries: NDArray[np.float32]) -> list[Ranking]:
-        """Return what is nearest to each query, every vector compared."""
-        return [
-            [(name, score) for score, name, _ in found]
-            for found in self._exactly(queries, "", _REQUEST)
-        ]
 
     def _nearest(
         self, queries: NDArray[np.float32], condition: str, request: SearchRequest
     ) -> list[list[Found]]:
-        """Ask the index, for more where candidates that were left out may tie."""
+        """Search the lists that the plan says, or every vector that a filter leaves."""
+        plan = self._plan()
+        if not self._has_lists or not condition:
+            return self._found(queries, condition, request, plan.probes)
+        # Of what is not in lists yet, a server may find but some by an index of its own.
+        fresh = all_of([condition, f"written > {plan.sealed_us}"])
+        if not self._rows.count(fresh):
+            return self._found(queries, condition, request, LISTS)
+        listed = all_of([condition, f"written <= {plan.sealed_us}"])
+        return [
+            best_of(one + other, request.k)
+            for one, other in zip(
+                self._found(queries, listed, request, LISTS),
+                self._exactly(queries, fresh, request),
+                strict=True,
+            )
+        ]
+
+    def _found(
+        self, queries: NDArray[np.float32], condition: str, request: SearchRequest, probes: int
+    ) -> list[list[Found]]:
+        """Ask Milvus, for more where candidates that were left out may tie."""
         limit = request.k + _SPARE
-        if self.plan.depth is None or limit > MOST_HITS:
+        if limit > MOST_HITS:
             return self._exactly(queries, condition, request)
         if limit > _MANY and self._rows.count(condition) <= 2 * limit:
             return self._exactly(queries, condition, request)
@@ -99,29 +112,33 @@ class Searches:
         size = max(1, min(_QUERIES, _ROWS // limit))
         for start in range(0, len(queries), size):
             part = queries[start : start + size]
-            found = self._asked(part, condition, request, limit)
+            found = self._asked(part, condition, request, limit, probes)
             for query, best in zip(part, found, strict=True):
                 single, more = query[np.newaxis], limit
                 while best is None and (more := 4 * more) <= MOST_HITS:
-                    (best,) = self._asked(single, condition, request, more)  # noqa: PLW2901
+                    (best,) = self._asked(single, condition, request, more, probes)  # noqa: PLW2901
                 if best is None:
                     (best,) = self._exactly(single, condition, request)  # noqa: PLW2901
                 answers.append(best)
         return answers
 
     def _asked(
-        self, queries: NDArray[np.float32], condition: str, request: SearchRequest, limit: int
+        self,
+        queries: NDArray[np.float32],
+        condition: str,
+        request: SearchRequest,
+        limit: int,
+        probes: int,
     ) -> list[list[Found] | None]:
         """Return the best of each query, None where there are too few to be sure."""
         asked = columns(request.include, scored=True)
-        depth = self.plan.depth or limit
-        answers = self._rows.nearest(queries, condition, asked, limit=limit, depth=depth)
+        answers = self._rows.nearest(queries, condition, asked, limit=limit, probes=probes)
         matching: int | None = None
         results: list[list[Found] | None] = []
         for query, rows in zip(queries, answers, strict=True):
             candidates = self._candidates(rows, request)
             scores = candidates.scores(query)
-            if len(rows) < limit:  # few match, or the graph does not lead to all that do
+            if len(rows) < limit:  # few match, or some are in no list that was searched
                 matching = self._rows.count(condition) if matching is None else matching
                 sure = len(rows) >= matching
             else:  # or others may tie

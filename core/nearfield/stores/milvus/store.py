@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import time
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +10,17 @@ from nearfield.documents import SearchMode
 from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Explanation, PlanStep
 from nearfield.stores.milvus.expressions import expression
-from nearfield.stores.milvus.plans import QUERIES, SEED, choose
+from nearfield.stores.milvus.keywords import Keywords
 from nearfield.stores.milvus.records import (
     columns,
     decode,
     encode_all,
     size_bytes,
     stamped,
-    vectors,
 )
 from nearfield.stores.milvus.rows import Rows
-from nearfield.stores.milvus.schema import record_plan
 from nearfield.stores.milvus.searches import Searches
-from nearfield.stores.recall import invent_queries
+from nearfield.stores.milvus.tuning import Tuning
 from nearfield.stores.refusals import read_only
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["MilvusStore"]
 
 _SCAN_ROWS = 500
-_TUNING_ROWS = 2000
 _BATCH_ROWS = 5000
 _BATCH_BYTES = 16_000_000
 """A server takes messages of at most 64 MB."""
@@ -49,6 +45,7 @@ _CAPABILITIES = Capabilities(
     read_your_writes=True,
     backup=False,
 )
+_WITH_WORDS = dataclasses.replace(_CAPABILITIES, modes=frozenset(SearchMode))
 
 
 class MilvusStore:
@@ -58,7 +55,11 @@ class MilvusStore:
         self._handle = handle
         self._info = birth.info
         self._rows = Rows(handle)
-        self._searches = Searches(self._rows, birth.info, birth.plan)
+        self._tuning = Tuning(handle, self._rows, birth)
+        self._searches = Searches(self._rows, birth, self._tuning.plan)
+        self._keywords = (
+            Keywords(self._rows, birth.info, self._searches.search) if birth.has_words else None
+        )
 
     @property
     def info(self) -> CollectionInfo:
@@ -68,7 +69,7 @@ class MilvusStore:
     @property
     def capabilities(self) -> Capabilities:
         """What Milvus does natively."""
-        return _CAPABILITIES
+        return _CAPABILITIES if self._keywords is None else _WITH_WORDS
 
     def upsert(self, documents: Sequence[Document], *, replace: Filter | None = None) -> None:
         """Write documents, a batch at a time; see :class:`~nearfield.stores.base.Store`.
@@ -77,7 +78,7 @@ class MilvusStore:
         """
         condition = expression(replace)
         self._refuse_read_only()
-        rows = encode_all(documents)
+        rows = encode_all(documents, has_words=self._keywords is not None)
         with self._handle.writing():
             gone = [] if replace is None else self._rows.ids(condition)
             for batch in _batches(stamped(rows)):
@@ -124,7 +125,9 @@ class MilvusStore:
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
         """Answer each query with its best hits; see ``Store``."""
-        return self._searches.search(request)
+        if request.mode is SearchMode.VECTOR or self._keywords is None:
+            return self._searches.search(request)
+        return self._keywords.search(request)
 
     def stats(self) -> dict[str, Any]:
         """Return the collection's size and state."""
@@ -144,10 +147,9 @@ class MilvusStore:
     # ── plans ────────────────────────────────────────────────────────────────────────────────
 
     def maintain(self) -> int:
-        """Seal what was written, wait for its index, and return how many were built."""
+        """Put what was written since ``tune`` chose lists into them; see ``Tunable``."""
         self._refuse_read_only()
-        with self._handle.writing():
-            return int(self._rows.seal())
+        return int(self._tuning.maintain())
 
     def tune(
         self,
@@ -158,53 +160,28 @@ class MilvusStore:
         recheck_share: float,
         queries: NDArray[np.float32] | None,
     ) -> TuningReport:
-        """Choose the depth of searches, and record it; see ``Tunable``."""
+        """Choose how to search, and record it; see ``Tunable``."""
         if memory_bytes is not None:
             raise UnsupportedOperationError(
                 "memory_bytes cannot be set for a collection in Milvus, whose servers share their "
                 "memory among all; leave it out"
             )
         del recheck_share  # there is no background that could repeat searches
-        self.maintain()
-        asked = self._questions() if queries is None else queries
-        start = time.perf_counter()
-        truth = self._searches.exactly(asked) if len(asked) else []
-        plan, report = choose(
-            self._searches.at_depth,
-            asked,
-            truth,
-            (time.perf_counter() - start) * 1e6,
-            target_recall=target_recall,
-            latency_ms=latency_ms,
+        self._refuse_read_only()
+        return self._tuning.choose(
+            self._searches.ranking, queries, target_recall=target_recall, latency_ms=latency_ms
         )
-        self._handle.run(
-            lambda client, within_s: record_plan(client, self._handle.name, plan, within_s)
-        )
-        self._searches.plan = plan
-        return report
 
     def explain(self, request: SearchRequest) -> Explanation:
         """Answer one query, and tell how; see ``Tunable``."""
         found = self.search(request)[0]
         documents, matching = self.count(), self.count(where=request.where)
-        plan = self._searches.plan
-        used, recall = str(plan), plan.recall or 0.0
-        if plan.recall is None:
-            used += "; its recall is not known before tune measures it"
+        plan = self._tuning.plan()
+        used, recall = str(plan), plan.recall
+        if request.mode is SearchMode.KEYWORD or request.where is not None:
+            used, recall = "every match", 1.0
         step = PlanStep(used, documents, matching, matching, len(found), recall)
         return Explanation(request.mode, (step,), documents, matching, len(found))
-
-    def _questions(self) -> NDArray[np.float32]:
-        """Invent queries from documents; none of them is a document, which would find itself."""
-        ids = self._rows.ids("")
-        drawn = random.Random(SEED).sample(ids, min(len(ids), _TUNING_ROWS))  # noqa: S311
-        pages = self._rows.of_ids(drawn, "", ["id", "vector"])
-        rows = [row for page in pages for row in page]
-        given = vectors(rows, self._info.embedding.dimension)
-        if not len(given):
-            return given
-        made, own = invent_queries(given, QUERIES, SEED)
-        return made[own < 0]
 
     def _refuse_read_only(self) -> None:
         self._handle.check_open()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,21 +20,16 @@ from nearfield.stores.pinecone.connections import Handle
 
 if TYPE_CHECKING:
     from nearfield.stores.pinecone.address import Address
+    from nearfield.stores.pinecone.indexes import PineconeIndex
 
-__all__ = ["FORMAT_VERSION", "Catalog", "Entry", "PineconeIndex"]
+__all__ = ["FORMAT_VERSION", "Catalog", "Entry"]
 
 FORMAT_VERSION = 1
 _NAMESPACE = "nearfield:"
 """No collection's: behind the colon of a tenant there is always a name."""
-
-
-@dataclass(frozen=True, slots=True)
-class PineconeIndex:
-    """An index: its name, where it is, and the dimension of its vectors."""
-
-    name: str
-    host: str
-    dimension: int
+_SETTLING_S = 5.0
+"""So long Pinecone's counts may lag behind what was deleted."""
+_LOOK_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Catalog:
     @contextmanager
     def of(cls, address: Address, index: PineconeIndex) -> Iterator[Catalog]:
         """Lend the catalog of an index."""
-        with closing(Handle(address, index.host, _NAMESPACE, index.dimension)) as handle:
+        with closing(Handle(address, index, _NAMESPACE)) as handle:
             yield cls(address, index, handle)
 
     def get(self, name: str) -> Entry | None:
@@ -109,6 +106,30 @@ class Catalog:
         """Forget a collection."""
         self._handle.delete(ids=[self._key(entry.name)])
 
+    def has_others(self, entry: Entry) -> bool:
+        """Whether some tenant has another collection in the index."""
+        return any(
+            record.id != self._key(entry.name)
+            for record in self._handle.matching({"name": {"$exists": True}})
+        )
+
+    def is_unused(self) -> bool:
+        """Whether no tenant has a collection in the index, and no one else a record."""
+        until = time.monotonic() + _SETTLING_S
+        while set(self._handle.namespaces()) - {_NAMESPACE}:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        # Who sees a mark sees what others wrote before it, where writes are numbered.
+        mark = f"~{uuid.uuid4().hex}"
+        self._put(mark, {"namespace": ""})
+        found = list(self._handle.matching({"namespace": {"$exists": True}}))
+        is_seen = self._handle.freshness.signals and any(each.id == mark for each in found)
+        if is_seen and not any("name" in each.metadata for each in found):
+            return True
+        self._handle.delete(ids=[mark])
+        return False
+
     def _write(self, entry: Entry) -> None:
         fields = {
             "tenant": self._tenant,
@@ -116,8 +137,11 @@ class Catalog:
             "namespace": entry.namespace,
             "info": entry.info,
         }
+        self._put(self._key(entry.name), fields)
+
+    def _put(self, key: str, fields: dict[str, str]) -> None:
         some_vector = [1.0] + [0.0] * (self.index.dimension - 1)
-        self._handle.upsert([Vector(self._key(entry.name), some_vector, metadata=fields)])
+        self._handle.upsert([Vector(key, some_vector, metadata=fields)])
 
     def _free_namespace(self, name: str) -> str:
         """Return a namespace by the collection's name that no renamed one still uses."""

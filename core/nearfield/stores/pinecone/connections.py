@@ -18,15 +18,9 @@ from urllib.parse import quote
 import pinecone
 from pinecone import RetryConfig
 from pinecone.errors import NotFoundError
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_before_delay,
-    wait_random_exponential,
-)
 
 from nearfield.errors import ClosedError, CollectionInUseError, InvalidInputError, StoreBusyError
+from nearfield.stores.attempts import attempts
 from nearfield.stores.pinecone.errors import passes, translated
 from nearfield.stores.pinecone.freshness import freshness_of
 
@@ -37,8 +31,9 @@ if TYPE_CHECKING:
     from pinecone.models.vectors.responses import QueryResponse
 
     from nearfield.stores.pinecone.address import Address
+    from nearfield.stores.pinecone.indexes import PineconeIndex
 
-__all__ = ["PAGE", "Handle", "attempts", "connected", "held_alone", "together"]
+__all__ = ["PAGE", "Handle", "connected", "held_alone", "together"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -54,7 +49,6 @@ _NO_KEY = "none"
 _LEAST_S = 0.001
 _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.5
-_BACKOFF = wait_random_exponential(multiplier=0.02, max=4.0)
 
 _IDLE = 8
 """Clients to keep that no one uses: to make one takes longer than most calls."""
@@ -157,9 +151,8 @@ class Handle:
 
     Args:
         address: The database.
-        host: Where the index is.
+        index: The index.
         namespace: The namespace's name.
-        dimension: The index's.
         collection: Whether the namespace is a collection that is open from now on.
 
     Raises:
@@ -169,18 +162,17 @@ class Handle:
     def __init__(
         self,
         address: Address,
-        host: str,
+        index: PineconeIndex,
         namespace: str,
-        dimension: int,
         *,
         collection: bool = False,
     ) -> None:
         self.address = address
+        self.index = index
         self.namespace = namespace
-        self.freshness = freshness_of(host, namespace)
-        self._dimension = dimension
-        self._client = _Key(address.reached(host), is_index=True, secret=_secret(address))
-        opened = (host, namespace) if collection else None
+        self.freshness = freshness_of(index, namespace)
+        self._client = _Key(address.reached(index.host), is_index=True, secret=_secret(address))
+        opened = (index.host, namespace) if collection else None
         with _OPEN_GUARD:
             if opened in _ALONE:
                 raise CollectionInUseError(
@@ -231,6 +223,11 @@ class Handle:
             return int(answer.json()["record_count"])
 
         return self._read(described)
+
+    def namespaces(self) -> list[str]:
+        """Name the index's namespaces in which there is something; the counts lag behind writes."""
+        answer = self._run(lambda index, left_s: index.describe_index_stats(timeout=left_s))
+        return [name for name, each in answer.namespaces.items() if each.vector_count]
 
     def query(self, **arguments: Any) -> QueryResponse:
         """Search, again and again until the index has what this process wrote."""
@@ -292,7 +289,7 @@ class Handle:
     def _read(self, operation: Callable[..., _Result]) -> _Result:
         """Run what reads, once the index has what this process wrote."""
         if self.freshness.seen < self.freshness.needed:
-            self.query(vector=[1.0] + [0.0] * (self._dimension - 1), top_k=1)
+            self.query(vector=[1.0] + [0.0] * (self.index.dimension - 1), top_k=1)
         return self._run(operation)
 
     def _run(self, operation: Callable[..., _Result]) -> _Result:
@@ -304,14 +301,18 @@ class Handle:
         self.check_open()
         with translated(self.address):
             index = _CLIENTS.get(self._client)
-            return attempts(self.address, lambda left_s: operation(index, left_s))
+            return attempts(self.address.timeout_s, lambda left_s: operation(index, left_s), passes)
 
 
 @contextmanager
 def connected(address: Address) -> Iterator[Pinecone]:
     """Lend a client of the control plane for one task."""
-    wait_s = _seconds(address.timeout_s)
-    key = _Key(address.control_plane, is_index=False, secret=_secret(address), timeout_s=wait_s)
+    key = _Key(
+        address.control_plane,
+        is_index=False,
+        secret=_secret(address),
+        timeout_s=max(address.timeout_s, _LEAST_S),
+    )
     _CLIENTS.take(key)
     try:
         with translated(address):
@@ -339,36 +340,12 @@ def held_alone(host: str, namespace: str, shown: str) -> Iterator[None]:
             _ALONE.discard((host, namespace))
 
 
-def attempts(address: Address, operation: Callable[[float], _Result]) -> _Result:
-    """Run an operation until it succeeds, fails for good, or the time is over.
-
-    Args:
-        address: The database; it says how long there is.
-        operation: Takes the seconds that are left.
-    """
-    start = time.monotonic()
-    retrying = Retrying(
-        stop=stop_before_delay(address.timeout_s),
-        wait=_wait,
-        retry=retry_if_exception(passes),
-        reraise=True,
-    )
-    return retrying(lambda: operation(_seconds(address.timeout_s - (time.monotonic() - start))))
-
-
 def together(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
     """Do some work for each item, a few at once; an error is raised when what was begun is done."""
     if len(items) <= 1:
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(_AT_ONCE, len(items))) as pool:
         return list(pool.map(work, items))
-
-
-def _wait(state: RetryCallState) -> float:
-    """Wait at least as long as the server asks for."""
-    error = state.outcome.exception() if state.outcome else None
-    asked: float | None = getattr(error, "retry_after", None)
-    return max(_BACKOFF(state), asked or 0.0)
 
 
 def _secret(address: Address) -> str:
@@ -378,10 +355,6 @@ def _secret(address: Address) -> str:
             f"pinecone:// needs your project's key; give it by the environment variable {_SECRET}"
         )
     return key or _NO_KEY
-
-
-def _seconds(timeout_s: float) -> float:
-    return max(timeout_s, _LEAST_S)
 
 
 def _headers(answer: Any) -> Mapping[str, str]:

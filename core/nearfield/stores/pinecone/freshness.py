@@ -12,6 +12,10 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nearfield.stores.pinecone.indexes import PineconeIndex
 
 __all__ = ["Freshness", "freshness_of"]
 
@@ -76,13 +80,13 @@ class Freshness:
 
 
 _GUARD = threading.Lock()
-_NAMESPACES: dict[tuple[str, str], Freshness] = {}
+_NAMESPACES: dict[tuple[PineconeIndex, str], Freshness] = {}
 
 
-def freshness_of(host: str, namespace: str) -> Freshness:
+def freshness_of(index: PineconeIndex, namespace: str) -> Freshness:
     """Return what this process knows of a namespace."""
     with _GUARD:
-        return _NAMESPACES.setdefault((host, namespace), Freshness())
+        return _NAMESPACES.setdefault((index, namespace), Freshness())
 
 
 def _after_fork_in_child() -> None:

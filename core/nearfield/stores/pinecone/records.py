@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,8 +139,12 @@ def batches(records: Sequence[Record]) -> Iterator[list[Vector]]:
 
 def vectors(records: Iterable[Any], dimension: int) -> NDArray[np.float32]:
     """Return the vectors of records, shape (n, dimension)."""
-    rows = [[0.0] * dimension if _ZERO in record.metadata else record.values for record in records]
-    return np.array(rows, np.float32).reshape(-1, dimension)
+    row = struct.Struct(f"<{dimension}f")  # numpy reads lists of floats six times as slowly
+    zeros = bytes(row.size)
+    data = b"".join(
+        zeros if _ZERO in record.metadata else row.pack(*record.values) for record in records
+    )
+    return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, dimension)
 
 
 def document_id(record: Any) -> str:

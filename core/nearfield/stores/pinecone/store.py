@@ -11,12 +11,13 @@ from pinecone.errors import ApiError
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import InvalidInputError, UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
-from nearfield.stores.candidates import Candidates, Found, best_of, hits
+from nearfield.stores.candidates import Candidates, compare, hits
 from nearfield.stores.clock import WriteClock
 from nearfield.stores.flat.filters import Clause, Where, all_of
 from nearfield.stores.pinecone.connections import PAGE, together
 from nearfield.stores.pinecone.errors import is_too_large
 from nearfield.stores.pinecone.fields import DIALECT
+from nearfield.stores.pinecone.indexes import Indexes
 from nearfield.stores.pinecone.records import (
     ID,
     ORDER,
@@ -165,6 +166,7 @@ class PineconeStore:
             "metric": self._info.metric.value,
             "embedding": self._info.embedding.to_dict(),
             "documents": self.count(),
+            "index": Indexes(self._handle.address).describe(self._handle.index.name),
         }
 
     def close(self) -> None:
@@ -224,8 +226,7 @@ class PineconeStore:
                 return None  # few match, or the index does not lead to all that do
             candidates = self._candidates(found, request)
             scores = candidates.scores(query)
-            ranked = sorted(scores.tolist())
-            if ranked[0] < ranked[-request.k]:
+            if candidates.leave_no_tie(scores, request.k):
                 return hits(candidates.best(scores, request), request, self._info.metric)
             depth *= 4
         return None
@@ -252,13 +253,8 @@ class PineconeStore:
         self, queries: NDArray[np.float32], records: Iterable[Any], request: SearchRequest
     ) -> list[list[Hit]]:
         """Compare each query with every record."""
-        best: list[list[Found]] = [[] for _ in queries]
-        for page in _pages(records, PAGE):
-            candidates = self._candidates(page, request)
-            for place, query in enumerate(queries):
-                found = candidates.best(candidates.scores(query), request)
-                best[place] = best_of(best[place] + found, request.k)
-        return [hits(found, request, self._info.metric) for found in best]
+        pages = (self._candidates(page, request) for page in _pages(records, PAGE))
+        return compare(queries, pages, request, self._info.metric)
 
     def _candidates(self, records: list[Any], request: SearchRequest) -> Candidates:
         ids = [document_id(record) for record in records]

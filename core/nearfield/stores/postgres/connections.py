@@ -36,6 +36,7 @@ _Result = TypeVar("_Result")
 _SCHEMA = "nearfield"
 _MAX_SCHEMA_BYTES = 63
 """PostgreSQL cuts longer names off without an error: two schemas would be one."""
+_LOOKS = 3
 GRACE_S = 1.0
 """After the time in which the server itself would have given up."""
 
@@ -127,25 +128,52 @@ class Server:
             ) from None
         return cls(address, shown, schema, timeout_s, read_only, durable)
 
-    def connection(self, within_s: float | None = None) -> Connection:
+    def connection(self, within_s: float | None = None, *, known: bool = False) -> Connection:
         """Open a connection; the caller closes it.
 
         Args:
             within_s: Seconds there are; those of a call when left out.
+            known: Whether another one was opened, so that what lies between is no surprise.
 
         Raises:
             psycopg.Error: It cannot be opened, or set up.
+            StoreError: There is a pooler between that does not keep sessions.
         """
-        patience_s = self.timeout_s if within_s is None else within_s
-        connection = Connection.connect(
-            self.address, autocommit=True, connect_timeout=max(2, int(patience_s))
-        )
+        connection = self._opened(self.timeout_s if within_s is None else within_s)
         try:
-            connection.patience_s = patience_s + GRACE_S
+            if not known:  # and before anything is set that another program would find
+                self._refuse_lent_sessions(connection)
             self._prepare(connection)
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _refuse_lent_sessions(self, connection: Connection) -> None:
+        """Raise ``StoreError`` where a pooler lends out sessions for less than a connection's life.
+
+        Settings and locks would be lost there, or be found by whoever gets the session next, and no
+        statement would fail: searches would just go less deep. A pooler gives itself away by the
+        key for cancellations, which is of its own making.
+        """
+        if _session(connection) == connection.info.backend_pid:
+            return
+        # Idle sessions are lent to whoever asks next, or in turn: two connections get the same one,
+        # or one gets different ones. Where sessions are busy, both happens.
+        with closing(self._opened(self.timeout_s)) as other:
+            pairs = {(_session(connection), _session(other)) for _ in range(_LOOKS)}
+        if len(pairs) > 1 or len(set(*pairs)) == 1:
+            raise StoreError(
+                f"{self.shown} is a pooler that lends out sessions by transaction or statement; a "
+                "collection keeps settings and locks in its sessions. Have it pool by session "
+                "(PgBouncer: pool_mode = session), or connect to the server itself"
+            )
+
+    def _opened(self, patience_s: float) -> Connection:
+        connection = Connection.connect(
+            self.address, autocommit=True, connect_timeout=max(2, int(patience_s))
+        )
+        connection.patience_s = patience_s + GRACE_S
         return connection
 
     def _prepare(self, connection: Connection) -> None:
@@ -172,9 +200,10 @@ class Server:
         except NearfieldError:
             raise
         except psycopg.Error as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
-    def _translated(self, error: Exception) -> NearfieldError:
+    def translated(self, error: psycopg.Error) -> NearfieldError:
+        """Return nearfield's error for the client's, without what a value or a password was."""
         state = getattr(error, "sqlstate", None) or ""
         said = getattr(getattr(error, "diag", None), "message_primary", None)
         for kinds, states, made, message in _MEANINGS:
@@ -245,6 +274,12 @@ def connected(server: Server) -> Iterator[Connection]:
     """Lend a connection for one task, with the client's errors as nearfield's."""
     with server.errors(), closing(server.connection()) as connection:
         yield connection
+
+
+def _session(connection: Connection) -> int:
+    """Return the process that serves a connection now."""
+    ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+    return int(pid)
 
 
 def _unreadable() -> InvalidURLError:

@@ -42,6 +42,8 @@ def where_clause(
     Raises:
         UnsupportedFilterError: The filter has more values than a statement takes.
     """
+    if where is None and ids is None:
+        return "true", {}
     translation = _Translation()
     parts = []
     if ids is not None:
@@ -53,7 +55,7 @@ def where_clause(
             f"this filter has {len(translation.parameters):,} fields and values, more than a "
             "statement in PostgreSQL takes; use in_ for a choice between many values"
         )
-    return " AND ".join(parts) or "true", translation.parameters
+    return " AND ".join(parts), translation.parameters
 
 
 class _Translation:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nearfield.stores.postgres.connections import Connection, Server
     from nearfield.stores.postgres.schema import Birth
 
-__all__ = ["INDEXED_FROM", "Indexer", "distance"]
+__all__ = ["INDEXED_FROM", "Indexer", "compared"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,20 +41,21 @@ _BUILD_LOCK = 1 << 61
 """Beside a collection's own lock; held by who builds."""
 
 
-def distance(birth: Birth, query: str) -> tuple[str, str]:
-    """Return SQL for the distance that is indexed, and for the one that hits are ordered by.
+def compared(birth: Birth, query: str) -> tuple[str, str]:
+    """Return SQL for the distance that is indexed, and for the score of a document.
 
     Args:
         birth: The collection's.
         query: SQL for the vector that is asked with, a parameter or a literal.
     """
-    operator = INDEX_KINDS[birth.info.metric].operator
-    exact = f"embedding {operator} {query}"
+    kind = INDEX_KINDS[birth.info.metric]
+    distance = f"embedding {kind.operator} {query}"
+    score = kind.score.format(distance=distance)
     dimension = birth.info.embedding.dimension
     if MAX_INDEXED_DIMENSION < dimension <= MAX_INDEXED_HALVES:
-        kind = f"halfvec({dimension})"
-        return f"(embedding::{kind}) {operator} {query}::{kind}", exact
-    return exact, exact
+        halves = f"halfvec({dimension})"
+        return f"(embedding::{halves}) {kind.operator} {query}::{halves}", score
+    return distance, score
 
 
 class Indexer:

@@ -39,6 +39,8 @@ JOIN {documents} USING (id)
 ON CONFLICT (key, namespace, id) DO UPDATE
 SET updated_us = excluded.updated_us, slot = excluded.slot
 """
+_MOST = 2**40
+"""More records than a table holds."""
 _MINE = "ledger.key = {key} AND namespace = %(namespace)s"
 _DRIFT = f"""
 SELECT 0, id FROM {{ledger}} AS ledger
@@ -117,7 +119,7 @@ class PostgresLedger:
         groups: Sequence[str] | None = None,
         limit: int | None = None,
     ) -> list[str]:
-        """List the ids of recorded documents, the longest unrecorded first."""
+        """List the ids of recorded documents, those of the earliest time first."""
         entries = self.entries(before_us=before_us, after_us=after_us, groups=groups, limit=limit)
         return [name for _, name in entries]
 
@@ -130,7 +132,9 @@ class PostgresLedger:
         limit: int | None,
     ) -> Sequence[tuple[int, str]]:
         """List as :meth:`list` does, each id with the time of its record before it."""
-        wanted = None if groups is None else [escaped(each or "") for each in check_groups(groups)]
+        wanted = None
+        if groups is not None:
+            wanted = [escaped(each) for each in check_groups(groups) if each is not None]
         rows = self._rows(
             f"SELECT updated_us, id FROM {{ledger}} AS ledger WHERE {_MINE} "
             "AND EXISTS (SELECT 1 FROM {documents} AS d WHERE d.id = ledger.id) "
@@ -141,7 +145,7 @@ class PostgresLedger:
             before=before_us,
             after=after_us,
             groups=wanted,
-            limit=None if limit is None else check_positive(limit, "limit"),
+            limit=None if limit is None else min(check_positive(limit, "limit"), _MOST),
         )
         return [(updated_us, unescaped(name)) for updated_us, name in rows]
 
@@ -249,7 +253,7 @@ class ShardedLedger:
         groups: Sequence[str] | None = None,
         limit: int | None = None,
     ) -> list[str]:
-        """List the ids of recorded documents, the longest unrecorded first."""
+        """List the ids of recorded documents, those of the earliest time first."""
         calls = [
             lambda ledger=ledger: ledger.entries(
                 before_us=before_us, after_us=after_us, groups=groups, limit=limit

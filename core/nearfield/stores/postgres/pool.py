@@ -6,10 +6,11 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
-from pgvector.psycopg import register_vector
 from psycopg import errors as sql_errors
 from psycopg.pq import TransactionStatus
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -44,6 +45,8 @@ _LOST = {
 class Pool:
     """At most 16 connections, each made in the thread that first needs it.
 
+    Who makes a pool has had a connection to the server before.
+
     Safe in threads, and made anew in a child of a fork.
 
     Args:
@@ -68,50 +71,40 @@ class Pool:
             operation: What to do; the connection is in autocommit mode.
             repeat: Whether to run it again after the server went away.
         """
-        if not repeat:
-            self.run(_nothing)  # on the connection that is lent next: one that is alive
+        if repeat:
+            return self._insist(partial(self._attempt, operation))
+        return self._insist(partial(self._attempt_alive, operation), repeat=False)
+
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """Lend a connection in autocommit mode, one that was alive a moment ago."""
+        connection = self._insist(self._take_alive)
+        try:
+            connection.patience_s = self.server.timeout_s + GRACE_S
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def _insist(self, attempt: Callable[[float], _Result], *, repeat: bool = True) -> _Result:
+        """Make an attempt, and others within the time there is; each is told what is left of it."""
         until_s = time.monotonic() + self.server.timeout_s
-        with self.server.errors():
+        try:
             try:
-                with self.lend() as connection:
-                    return operation(connection)
+                return attempt(self.server.timeout_s)
             except psycopg.Error as error:
                 if not self._passes(error, repeat=repeat) or time.monotonic() > until_s:
                     raise
-            for attempt in Retrying(
+            for another in Retrying(
                 stop=stop_after_delay(max(0.0, until_s - time.monotonic())),
                 wait=wait_random_exponential(multiplier=0.02, max=1.0),
                 retry=retry_if_exception(lambda error: self._passes(error, repeat=repeat)),
                 reraise=True,
             ):
-                with attempt, self.lend(within_s=until_s - time.monotonic()) as connection:
-                    return operation(connection)
+                with another:
+                    return attempt(max(0.0, until_s - time.monotonic()))
+        except psycopg.Error as error:
+            raise self.server.translated(error) from error
         raise StoreError("no attempt was made")  # not reached: the last one raises
-
-    @contextmanager
-    def lend(self, *, within_s: float | None = None) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode.
-
-        Args:
-            within_s: Seconds there are, to get it and for each answer; all that the server's
-                calls have when left out.
-        """
-        self.check_open()
-        patience_s = self.server.timeout_s if within_s is None else max(0.0, within_s)
-        if not self._free.acquire(timeout=patience_s):
-            raise StoreBusyError(
-                f"{_SIZE} calls or scans of this collection are under way, and none ended within "
-                f"timeout_s={self.server.timeout_s:g}; end the scans, or allow more time"
-            )
-        try:
-            connection = self._kept() or self._made(patience_s)
-            connection.patience_s = patience_s + GRACE_S
-            try:
-                yield connection
-            finally:
-                self._keep(connection)
-        finally:
-            self._free.release()
 
     def check_open(self) -> None:
         """Raise ``ClosedError`` after the end."""
@@ -136,20 +129,65 @@ class Pool:
     def _start(self) -> None:
         self._process = os.getpid()
         self._guard = threading.Lock()
-        self._free = threading.Semaphore(_SIZE)
+        self._free: SimpleQueue[None] = SimpleQueue()  # quicker than a semaphore
+        for _ in range(_SIZE):
+            self._free.put(None)
         self._idle: list[Connection] = []
 
-    def _kept(self) -> Connection | None:
-        with self._guard:
-            return self._idle.pop() if self._idle else None
+    def _attempt(self, operation: Callable[[Connection], _Result], patience_s: float) -> _Result:
+        connection = self._take(patience_s)
+        try:
+            return operation(connection)
+        finally:
+            self._give_back(connection)
 
-    def _keep(self, connection: Connection) -> None:
-        is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-        with self._guard:
-            if is_idle and not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
+    def _attempt_alive(
+        self, operation: Callable[[Connection], _Result], patience_s: float
+    ) -> _Result:
+        del patience_s  # what finds a connection that is alive has its own
+        with self.lend() as connection:
+            return operation(connection)
+
+    def _take_alive(self, patience_s: float) -> Connection:
+        connection = self._take(patience_s)
+        try:
+            connection.execute("SELECT")
+        except BaseException:
+            self._give_back(connection)
+            raise
+        return connection
+
+    def _take(self, patience_s: float) -> Connection:
+        """Return a connection that no one else has, and that waits so long for each answer."""
+        self.check_open()
+        free = self._free
+        try:
+            free.get(timeout=patience_s)
+        except Empty:
+            raise StoreBusyError(
+                f"{_SIZE} calls or scans of this collection are under way, and none ended within "
+                f"timeout_s={self.server.timeout_s:g}; end the scans, or allow more time"
+            ) from None
+        try:
+            with self._guard:
+                connection = self._idle.pop() if self._idle else None
+            connection = connection or self._made(patience_s)
+        except BaseException:
+            free.put(None)
+            raise
+        connection.patience_s = patience_s + GRACE_S
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        try:
+            is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+            with self._guard:
+                if is_idle and not self._closed:
+                    self._idle.append(connection)
+                    return
+            connection.close()
+        finally:
+            self._free.put(None)
 
     def _drop_idle(self) -> None:
         with self._guard:
@@ -158,9 +196,8 @@ class Pool:
             connection.close()
 
     def _made(self, patience_s: float) -> Connection:
-        connection = self.server.connection(patience_s)
+        connection = self.server.connection(patience_s, known=True)
         try:
-            register_vector(connection)
             rows.register(connection)
             # Held as long as the connection lives: who wants to drop the collection sees it.
             connection.execute("SELECT pg_advisory_lock_shared(%s)", (self._lock,))
@@ -175,7 +212,3 @@ class Pool:
             self._drop_idle()  # the others are lost, too
             return True
         return isinstance(error, _CONFLICTS)
-
-
-def _nothing(connection: Connection) -> None:
-    connection.execute("SELECT")

@@ -56,16 +56,19 @@ class IndexKind:
     Attributes:
         operator: The distance's operator.
         operators: The operator class of an index, after the name of the vectors' type.
+        score: What makes a score of a distance.
     """
 
     operator: str
     operators: str
+    score: str
 
 
 INDEX_KINDS = {
-    Metric.COSINE: IndexKind("<=>", "cosine_ops"),
-    Metric.DOT: IndexKind("<#>", "ip_ops"),
-    Metric.EUCLIDEAN: IndexKind("<->", "l2_ops"),
+    # As the embedded engine's: vectors that differ only in length tie.
+    Metric.COSINE: IndexKind("<=>", "cosine_ops", "(1 - ({distance}))::real"),
+    Metric.DOT: IndexKind("<#>", "ip_ops", "-({distance})"),
+    Metric.EUCLIDEAN: IndexKind("<->", "l2_ops", "1 / (1 + ({distance}))"),
 }
 
 
@@ -293,17 +296,26 @@ def rename(connection: Connection, server: Server, birth: Birth, new_name: str) 
 
 
 def hold(connection: Connection, server: Server, birth: Birth) -> None:
-    """Lock a collection that no one has open, until the connection is closed."""
+    """Lock a collection that no one has open, until the connection is closed.
+
+    Raises:
+        CollectionInUseError: Someone has it open.
+        CollectionNotFoundError: Someone dropped it meanwhile.
+    """
+    name, is_part = birth.info.name, birth.part is not None
     # A connection that was just closed lets go of its lock a moment later.
     for wait_s in (0, 0.05, 0.2, 0.5):
         connection.execute("SELECT pg_sleep(%s)", (wait_s,))
         held = connection.execute("SELECT pg_try_advisory_lock(%s)", (birth.names.lock,)).fetchone()
         if held == (True,):
-            return
-    raise CollectionInUseError(
-        f"collection {birth.info.name!r} of {server.shown} is open, here or elsewhere; close it "
-        "first"
-    )
+            break
+    else:
+        raise CollectionInUseError(
+            f"collection {name!r} of {server.shown} is open, here or elsewhere; close it first"
+        )
+    listed = _in_schema("SELECT 1 FROM {collections} WHERE key = %s AND name = %s", server)
+    if connection.execute(listed, (birth.names.key, name)).fetchone() is None:
+        raise missing(server.shown, name, names(connection, server, parts=is_part))
 
 
 def _record_finished(connection: Connection, server: Server, name: str, *, finished: bool) -> None:

@@ -8,13 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from nearfield.documents import Hit, Metric, SearchMode
+from nearfield.documents import Hit, SearchMode
 from nearfield.stores.base import Include, SearchRequest
+from nearfield.stores.fusion import fused, ranked, widened
 from nearfield.stores.postgres.filters import where_clause
-from nearfield.stores.postgres.hits import fused, ranked, widened
-from nearfield.stores.postgres.indexing import distance
+from nearfield.stores.postgres.indexing import compared
 from nearfield.stores.postgres.plans import Plan, explained, read_state, use
 from nearfield.stores.postgres.rows import decode, selected
 from nearfield.stores.postgres.table import read_many
@@ -22,6 +20,7 @@ from nearfield.stores.recall import recall
 from nearfield.words import search_words
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from nearfield.stores.monitor import RecallMonitor
@@ -40,6 +39,8 @@ _Restriction: TypeAlias = tuple[str, dict[str, Any]]
 
 _FEW = 500
 """Up to so many matches are compared one by one though there is an index."""
+_LARGEST_K = 2**40
+"""More documents than a table holds."""
 _LOOK_AGAIN_S = 5.0
 _SPARE = 4
 """Candidates per hit."""
@@ -73,6 +74,8 @@ class Searches:
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
         """Answer each query with its best hits; see :class:`~nearfield.stores.base.Store`."""
+        if request.k > _LARGEST_K:
+            request = replace(request, k=_LARGEST_K)
         vectors = request.vectors if request.vectors is not None else ()
         texts = request.texts or ()
         if request.ids is not None and not request.ids:
@@ -91,16 +94,22 @@ class Searches:
     def nearest(self, query: NDArray[np.float32], k: int, plan: Plan) -> Ranking:
         """Return what a plan finds nearest to a query among all documents."""
         request = SearchRequest(SearchMode.VECTOR, k, include=_IDS)
-        return self._ranking(self._found([query], request, _EVERYTHING, plan)[0])
+        return _ranking(self._found([query], request, _EVERYTHING, plan)[0])
 
-    def uses_index(self, request: SearchRequest) -> bool:
-        """Whether PostgreSQL says that it would answer the first query from the index."""
+    def uses_index(self, request: SearchRequest, matching: int) -> bool:
+        """Whether PostgreSQL says that it would answer the first query from the index.
+
+        Args:
+            request: What is asked.
+            matching: How many documents the filter takes.
+        """
         plan = self.state.plan
-        if request.vectors is None or plan.depth is None:
+        are_few = request.where is not None and matching <= _FEW
+        if request.vectors is None or plan.depth is None or are_few:
             return False
         restriction = where_clause(request.where, request.ids)
         statement = self._table.sql(self._statement(request, restriction, plan))
-        asked = self._parameters(request.vectors[0], request, restriction)
+        asked = {**restriction[1], "query": request.vectors[0]}
         (rows,) = self._read(b"EXPLAIN (FORMAT JSON) " + statement, [asked], plan)
         return explained(rows, self._birth)
 
@@ -119,7 +128,7 @@ class Searches:
         restriction: _Restriction,
     ) -> list[list[Hit]]:
         return [
-            self._hits(rows, _scores([row[5] for row in rows], self._metric), request)
+            self._hits(rows, request)
             for start in range(0, len(vectors), _AT_ONCE)
             for rows in self._nearest(vectors[start : start + _AT_ONCE], request, restriction)
         ]
@@ -158,33 +167,29 @@ class Searches:
         found: _Rows,
     ) -> float:
         truth = self._found([vector], replace(request, include=_IDS), within, _EXACT)[0]
-        return recall(self._ranking(found), self._ranking(truth))
-
-    def _ranking(self, rows: _Rows) -> Ranking:
-        scores = _scores([row[5] for row in rows], self._metric)
-        return [(row[0], score) for row, score in zip(rows, scores, strict=True)]
+        return recall(_ranking(found), _ranking(truth))
 
     def _among_few(
         self, vectors: _Vectors, request: SearchRequest, within: _Restriction
     ) -> list[_Rows] | None:
         """Compare every match, if there are few; None if there are more."""
-        _, exact = distance(self._birth, "%(query)s")
+        _, score = compared(self._birth, "%(query)s")
         statement = self._table.sql(
             "WITH few AS MATERIALIZED "
             f"(SELECT id FROM {{documents}} WHERE {within[0]} LIMIT {_FEW + 1}), "
             "counted AS MATERIALIZED (SELECT count(*) AS matching FROM few) SELECT * FROM ("
-            f"SELECT {selected(request.include)}, {exact} AS distance, matching "
+            f"SELECT {selected(request.include)}, {score} AS score, matching "
             f"FROM counted, few JOIN {{documents}} USING (id) WHERE matching <= {_FEW} "
             "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, matching "
             f"FROM counted WHERE matching > {_FEW}) AS found "
-            f"ORDER BY {_order(self._metric)}, id LIMIT %(k)s"
+            f"ORDER BY score DESC, id LIMIT {request.k}"
         )
         found: list[_Rows] = []
         # The first alone: if it finds many, so would the others.
         for part in (vectors[:1], vectors[1:]):
             if not len(part):
                 continue
-            asked = [self._parameters(vector, request, within) for vector in part]
+            asked = [{**within[1], "query": vector} for vector in part]
             found += self._read(statement, asked, None)
             if any(rows and rows[0][0] is None for rows in found):
                 return None
@@ -198,26 +203,21 @@ class Searches:
         plan: Plan,
     ) -> list[_Rows]:
         statement = self._table.sql(self._statement(request, within, plan))
-        asked = [self._parameters(vector, request, within) for vector in vectors]
+        asked = [{**within[1], "query": vector} for vector in vectors]
         return self._read(statement, asked, plan)
 
     def _statement(self, request: SearchRequest, within: _Restriction, plan: Plan) -> str:
-        indexed, exact = distance(self._birth, "%(query)s")
-        columns = selected(request.include)
-        within_reach = "OFFSET 0"  # so that each distance is computed once, past the index
+        distance, score = compared(self._birth, "%(query)s")
+        reach = "OFFSET 0"  # so that each score is computed once, past the index
         if plan.depth is not None:
-            # More than k, since the graph alone finds fewer of the true ones among matches.
-            within_reach = f"ORDER BY {indexed}, id LIMIT %(depth)s"
+            # More than k, since the graph alone finds fewer of the true ones among matches. As
+            # numbers, since PostgreSQL plans each search anew while it does not know how many.
+            reach = f"ORDER BY {distance}, id LIMIT {_SPARE * request.k}"
         return (
-            f"SELECT * FROM (SELECT {columns}, {exact} AS distance FROM {{documents}} "
-            f"WHERE {within[0]} {within_reach}) AS nearest "
-            f"ORDER BY {_order(self._metric)}, id LIMIT %(k)s"
+            f"SELECT * FROM (SELECT {selected(request.include)}, {score} AS score "
+            f"FROM {{documents}} WHERE {within[0]} {reach}) AS nearest "
+            f"ORDER BY score DESC, id LIMIT {request.k}"
         )
-
-    def _parameters(
-        self, vector: NDArray[np.float32], request: SearchRequest, within: _Restriction
-    ) -> dict[str, Any]:
-        return {**within[1], "query": vector, "k": request.k, "depth": _SPARE * request.k}
 
     def _read(
         self, statement: bytes, asked: Sequence[dict[str, Any]], plan: Plan | None
@@ -244,25 +244,14 @@ class Searches:
         rows = self._table.rows(
             f"SELECT {selected(request.include)}, ts_rank(words, query, 1)::float8 AS score "
             f"FROM {{documents}}, (SELECT {query} AS query) AS asked "
-            f"WHERE words @@ query AND {condition} ORDER BY score DESC, id LIMIT %(k)s",
-            {**parameters, **names, "k": request.k},
+            f"WHERE words @@ query AND {condition} ORDER BY score DESC, id LIMIT {request.k}",
+            {**parameters, **names},
         )
-        return self._hits(rows, [row[5] for row in rows], request)
+        return self._hits(rows, request)
 
-    def _hits(self, rows: _Rows, scores: Sequence[float], request: SearchRequest) -> list[Hit]:
-        found = list(zip(map(decode, rows), scores, strict=True))
-        return ranked(found, request, self._metric)
-
-
-def _order(metric: Metric) -> str:
-    """Return SQL that orders by distance as scores are ordered."""
-    # As the embedded engine's: vectors that differ only in length tie.
-    return "(1 - distance)::real DESC" if metric is Metric.COSINE else "distance + 0"
+    def _hits(self, rows: _Rows, request: SearchRequest) -> list[Hit]:
+        return ranked([(decode(row), row[5]) for row in rows], request, self._metric)
 
 
-def _scores(distances: Sequence[float], metric: Metric) -> list[float]:
-    if metric is Metric.COSINE:
-        return [float(np.float32(min(1.0, max(-1.0, 1.0 - distance)))) for distance in distances]
-    if metric is Metric.DOT:
-        return [-distance for distance in distances]
-    return [1.0 / (1.0 + distance) for distance in distances]
+def _ranking(rows: _Rows) -> Ranking:
+    return [(row[0], row[5]) for row in rows]

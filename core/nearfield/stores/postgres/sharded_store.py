@@ -17,8 +17,9 @@ from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import ClosedError, NearfieldError, PartialWriteError
 from nearfield.stores.base import Capabilities, Explanation, Include, SearchRequest
 from nearfield.stores.clock import WriteClock
+from nearfield.stores.fusion import fused, widened
 from nearfield.stores.postgres.filters import where_clause
-from nearfield.stores.postgres.hits import fused, merged, widened
+from nearfield.stores.postgres.hits import merged
 from nearfield.stores.postgres.ledger import ShardedLedger
 from nearfield.stores.postgres.placement import Placement
 from nearfield.stores.postgres.plans import choose

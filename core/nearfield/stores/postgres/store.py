@@ -48,8 +48,9 @@ _COPY_ROWS = 1000
 _TUNING_ROWS = 2000
 _MAKE_ROOM = (
     "DELETE FROM {documents} WHERE id IN "
-    "(SELECT id FROM {documents} WHERE id = ANY(%s) ORDER BY id FOR UPDATE)"
+    "(SELECT id FROM {documents} WHERE id = ANY(%b) ORDER BY id FOR UPDATE)"
 )
+"""In one order of ids for all writers, so that two of them do not wait for each other."""
 _COUNT_WRITE = (
     # In one of a few rows, so that writers seldom wait for each other.
     "INSERT INTO {writes} VALUES ({key}, mod(pg_backend_pid(), 32), 1) "
@@ -106,8 +107,7 @@ class PostgresStore:
             slots: The place of each in the order of writing; the server's own when left out.
         """
         condition, parameters = where_clause(replace)
-        # In one order for all writers, so that two of them do not wait for each other.
-        taken = sorted(escaped(document.id) for document in documents)
+        taken = [escaped(document.id) for document in documents]
         columns = COLUMNS if slots is None else f"{COLUMNS}, slot"
         types = TYPES if slots is None else (*TYPES, "int8")
 
@@ -183,7 +183,6 @@ class PostgresStore:
         statement = self._table.sql(
             f"SELECT {selected(include)}, slot FROM {{documents}} WHERE {condition} ORDER BY slot"
         )
-        self._table.rows("SELECT")  # on the connection that is lent next: one that is alive
         with (
             self._pool.server.errors(),
             self._pool.lend() as connection,
@@ -308,7 +307,7 @@ class PostgresStore:
         hits = self.search(request)[0]
         documents, matching = self.count(), self.count(where=request.where)
         used, recall = "every match", 1.0
-        if request.mode is not SearchMode.KEYWORD and self._searches.uses_index(request):
+        if request.mode is not SearchMode.KEYWORD and self._searches.uses_index(request, matching):
             plan = self._searches.state.plan
             used, recall = str(plan), plan.recall or 0.0
             if plan.recall is None:

@@ -19,7 +19,6 @@ __all__ = ["check_pgvector", "make_table", "set_up"]
 MIN_PGVECTOR = (0, 8)
 _SEARCHED_CHARACTERS = 150_000
 """Of a longer text, keyword search sees the beginning; PostgreSQL bounds what it indexes."""
-_PUNCTUATION = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum())
 
 
 def set_up(connection: Connection, server: Server) -> None:
@@ -56,8 +55,6 @@ def set_up(connection: Connection, server: Server) -> None:
                 words=sql.Identifier(server.schema, "words"),
                 stems=sql.Identifier(server.schema, "stems"),
                 plain=sql.Identifier(server.schema, "plain"),
-                punctuation=sql.Literal(_PUNCTUATION),
-                spaces=sql.Literal(" " * len(_PUNCTUATION)),
             )
         )
 
@@ -114,11 +111,12 @@ _SETUP = (
     "CREATE TEXT SEARCH CONFIGURATION {words} (COPY = pg_catalog.english)",
     """ALTER TEXT SEARCH CONFIGURATION {words} ALTER MAPPING
         FOR asciiword, asciihword, hword_asciipart, word, hword, hword_part WITH {stems}""",
-    # Texts and queries alike: without accents, and with punctuation as spaces.
+    # Texts and queries alike: without accents, and with punctuation as spaces. What translate()
+    # does in place of the second expression takes five times as long.
     """CREATE FUNCTION {plain}(text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-        RETURN translate(
+        RETURN regexp_replace(
             regexp_replace(normalize($1, NFD), '[\\u0300-\\u036f]', '', 'g'),
-            {punctuation}, {spaces}
+            '[!-/:-@[-`{{-~]', ' ', 'g'
         )""",
 )
 _TABLE = (
