@@ -20,12 +20,12 @@ from chromadb.errors import ChromaError
 
 from nearfield.errors import (
     ClosedError,
-    CollectionInUseError,
     ForkedProcessError,
     StoreBusyError,
 )
 from nearfield.stores.attempts import attempts
 from nearfield.stores.chroma.errors import AbsentDatabaseError, passes, translated
+from nearfield.stores.openings import Openings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,16 +118,13 @@ class _Lease:
 
 
 _FOLDERS = _Folders()
-_OPEN: Counter[tuple[str, str]] = Counter()
-"""How often this process has each collection open, by address and Chroma's id."""
-_OPEN_GUARD = threading.RLock()  # the garbage collector may close a handle inside it
+_OPENINGS = Openings()
+"""By address and Chroma's id."""
 _WRITING: dict[tuple[str, str], threading.RLock] = {}
 """What the writers of this process hold, by address and Chroma's id."""
 
 
 def _after_fork_in_child() -> None:
-    global _OPEN_GUARD
-    _OPEN_GUARD = threading.RLock()
     _WRITING.clear()
     _FOLDERS.after_fork_in_child()
 
@@ -152,8 +149,11 @@ class Handle:
         self._guard = threading.Lock()
         self._lease = _leased(address, name)
         self._key = (address.shown, str(self._lease.collection.id))
-        with _OPEN_GUARD:
-            _OPEN[self._key] += 1
+        try:
+            _OPENINGS.enter(self._key, f"the collection {name!r} of {address.shown}")
+        except BaseException:
+            _let_go(address, self._lease.client)
+            raise
         self._end = weakref.finalize(self, _leave, address, self._lease, self._key)
 
     @property
@@ -171,9 +171,7 @@ class Handle:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Keep other writers of this process waiting."""
-        with _OPEN_GUARD:
-            lock = _WRITING.setdefault(self._key, threading.RLock())
-        with lock:
+        with _WRITING.setdefault(self._key, threading.RLock()):
             yield
 
     @property
@@ -234,11 +232,8 @@ def held_alone(address: Address, collection: Collection) -> Iterator[None]:
 
     What other clients of a server do, Chroma does not tell.
     """
-    with _OPEN_GUARD:
-        if _OPEN[address.shown, str(collection.id)]:
-            raise CollectionInUseError(
-                f"the collection {collection.name!r} of {address.shown} is open; close it first"
-            )
+    key = (address.shown, str(collection.id))
+    with _OPENINGS.alone(key, f"the collection {collection.name!r} of {address.shown}"):
         yield
 
 
@@ -345,8 +340,7 @@ def _leased(address: Address, name: str) -> _Lease:
 
 
 def _leave(address: Address, lease: _Lease, key: tuple[str, str]) -> None:
-    with _OPEN_GUARD:
-        _OPEN[key] -= 1
+    _OPENINGS.leave(key)
     if lease.process == os.getpid():
         _let_go(address, lease.client)
 

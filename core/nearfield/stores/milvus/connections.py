@@ -24,7 +24,6 @@ from tenacity import (
 
 from nearfield.errors import (
     ClosedError,
-    CollectionInUseError,
     ForkedProcessError,
     MissingDependencyError,
     StoreBusyError,
@@ -33,6 +32,7 @@ from nearfield.errors import (
 from nearfield.stores.attempts import attempts
 from nearfield.stores.milvus.address import Consistency
 from nearfield.stores.milvus.errors import is_not_loaded, passes, translated
+from nearfield.stores.openings import Openings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,13 +132,11 @@ class _Shared:
     """What the handles of this process on one collection share.
 
     Attributes:
-        opened: How many there are.
         writing: Held by who writes.
         unseen: Grows with each write that a server's Session consistency does not cover.
         seen: The value of ``unseen`` up to which reads have waited for everything.
     """
 
-    opened: int = 0
     writing: threading.RLock = field(default_factory=threading.RLock)
     unseen: int = 1
     seen: int = 0
@@ -153,8 +151,9 @@ class _Lease:
 
 
 _LITE = _Lite()
+_OPENINGS = Openings()
 _SHARED: dict[tuple[str, str], _Shared] = {}
-"""By address and Milvus's name for the collection."""
+"""Both by address and Milvus's name for the collection."""
 _GUARD = threading.RLock()  # the garbage collector may close a handle inside it
 
 
@@ -183,11 +182,16 @@ class Handle:
         self.name = name
         self._guard = threading.Lock()
         self._lease = _Lease(_client(address), os.getpid())
+        key = (address.shown, name)
+        try:
+            _OPENINGS.enter(key, f"the collection {name!r} of {address.shown}")
+        except BaseException:
+            _let_go(address, self._lease.client)
+            raise
         with _GUARD:
-            self._shared = _SHARED.setdefault((address.shown, name), _Shared())
-            self._shared.opened += 1
+            self._shared = _SHARED.setdefault(key, _Shared())
             self._shared.unseen += 1  # what others wrote before, too, is to be seen
-        self._end = weakref.finalize(self, _leave, address, self._lease, self._shared)
+        self._end = weakref.finalize(self, _leave, address, self._lease, key)
 
     @property
     def is_lite(self) -> bool:
@@ -290,12 +294,8 @@ def held_alone(address: Address, name: str, shown: str) -> Iterator[None]:
 
     What other clients of a server do, Milvus does not tell.
     """
-    with _GUARD:
-        shared = _SHARED.get((address.shown, name))
-        if shared is not None and shared.opened:
-            raise CollectionInUseError(
-                f"the collection {shown!r} of {address.shown} is open; close it first"
-            )
+    key = (address.shown, name)
+    with _OPENINGS.alone(key, f"the collection {shown!r} of {address.shown}"):
         yield
 
 
@@ -341,9 +341,8 @@ def _end_at_once(error: Exception) -> NoReturn:
     raise error
 
 
-def _leave(address: Address, lease: _Lease, shared: _Shared) -> None:
-    with _GUARD:
-        shared.opened -= 1
+def _leave(address: Address, lease: _Lease, key: tuple[str, str]) -> None:
+    _OPENINGS.leave(key)
     if lease.process == os.getpid():
         _let_go(address, lease.client)
 

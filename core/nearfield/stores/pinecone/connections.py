@@ -19,8 +19,9 @@ import pinecone
 from pinecone import RetryConfig
 from pinecone.errors import NotFoundError
 
-from nearfield.errors import ClosedError, CollectionInUseError, InvalidInputError, StoreBusyError
+from nearfield.errors import ClosedError, InvalidInputError, StoreBusyError
 from nearfield.stores.attempts import attempts
+from nearfield.stores.openings import Openings
 from nearfield.stores.pinecone.errors import passes, translated
 from nearfield.stores.pinecone.freshness import freshness_of
 
@@ -128,22 +129,11 @@ class _Key:
 
 _CLIENTS = _Clients()
 atexit.register(_CLIENTS.close)
-_OPEN: Counter[tuple[str, str]] = Counter()
-"""How often this process has each collection open, by host and namespace."""
-_ALONE: set[tuple[str, str]] = set()
-"""Collections that this process drops or renames."""
-_OPEN_GUARD = threading.RLock()
-
-
-def _after_fork_in_child() -> None:
-    global _OPEN_GUARD
-    _OPEN_GUARD = threading.RLock()
-    _ALONE.clear()
-    _CLIENTS.after_fork_in_child()
-
+_OPENINGS = Openings()
+"""By host and namespace."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_CLIENTS.after_fork_in_child)
 
 
 class Handle:
@@ -173,14 +163,8 @@ class Handle:
         self.freshness = freshness_of(index, namespace)
         self._client = _Key(address.reached(index.host), is_index=True, secret=_secret(address))
         opened = (index.host, namespace) if collection else None
-        with _OPEN_GUARD:
-            if opened in _ALONE:
-                raise CollectionInUseError(
-                    f"the collection in the namespace {namespace!r} of {address.shown} is being "
-                    "dropped or renamed; open it again after that"
-                )
-            if opened:
-                _OPEN[opened] += 1
+        if opened:
+            _OPENINGS.enter(opened, _shown(namespace, address.shown))
         _CLIENTS.take(self._client)
         self._end = weakref.finalize(self, _leave, self._client, opened)
 
@@ -327,17 +311,8 @@ def held_alone(host: str, namespace: str, shown: str) -> Iterator[None]:
 
     What other processes do, Pinecone does not tell.
     """
-    with _OPEN_GUARD:
-        if _OPEN[host, namespace] or (host, namespace) in _ALONE:
-            raise CollectionInUseError(
-                f"the collection in the namespace {namespace!r} of {shown} is open; close it first"
-            )
-        _ALONE.add((host, namespace))
-    try:
+    with _OPENINGS.alone((host, namespace), _shown(namespace, shown)):
         yield
-    finally:
-        with _OPEN_GUARD:
-            _ALONE.discard((host, namespace))
 
 
 def together(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
@@ -364,6 +339,9 @@ def _headers(answer: Any) -> Mapping[str, str]:
 
 def _leave(client: _Key, opened: tuple[str, str] | None) -> None:
     if opened:
-        with _OPEN_GUARD:
-            _OPEN[opened] -= 1
+        _OPENINGS.leave(opened)
     _CLIENTS.leave(client)
+
+
+def _shown(namespace: str, shown: str) -> str:
+    return f"the collection in the namespace {namespace!r} of {shown}"
