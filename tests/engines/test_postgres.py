@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import threading
 import time
@@ -349,6 +351,36 @@ def test_a_collection_that_others_dropped_is_closed(url):
             owner.execute(f"DROP TABLE {store._names.documents.as_string(None)}")
         with pytest.raises(ClosedError, match="dropped"):
             collection.search([1, 0])
+
+
+def test_a_forked_child_waits_for_no_index_of_its_parent(url):
+    with nearfield.open(url, dimension=2) as collection:
+        collection.upsert(Document("", id="a"), vectors=[1, 0])
+        held, done = threading.Event(), threading.Event()
+
+        def look():
+            with collection._store._indexer._changed:
+                held.set()
+                done.wait()
+
+        looker = threading.Thread(target=look)
+        looker.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # ends it where it hangs
+            code = 1
+            try:
+                collection.upsert(Document("", id="b"), vectors=[0, 1])
+                collection.close()
+                code = 0
+            finally:
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        done.set()
+        looker.join()
+        assert status == 0
+        assert len(collection) == 2
 
 
 class TestSharing(Sharing):

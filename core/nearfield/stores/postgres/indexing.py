@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from contextlib import suppress
@@ -74,6 +75,7 @@ class Indexer:
         self._server = server
         self._birth = birth
         self._measure = measure
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._last_write_s = -_PAUSE_S
         self._not_before_s = 0.0
@@ -84,7 +86,7 @@ class Indexer:
 
     def look(self) -> None:
         """Look in the background whether an index is due, build it, and measure it."""
-        with self._changed:
+        with self._guarded():
             busy = self._thread is not None and self._thread.is_alive()
             if busy or self._closed or not _can_be_indexed(self._birth) or self._server.read_only:
                 return
@@ -97,7 +99,7 @@ class Indexer:
 
     def wrote(self) -> None:
         """Note a write, and look once no more follow: rows enter an index slowly one by one."""
-        with self._changed:
+        with self._guarded():
             self._last_write_s = time.monotonic()
         self.look()
 
@@ -110,19 +112,19 @@ class Indexer:
         if not _can_be_indexed(self._birth):
             return False
         with connected(self._server) as connection:
-            with self._changed:
+            with self._guarded():
                 if self._closed:
                     return False
                 self._connection = connection
             try:
                 return self._built(connection, wait=wait)
             finally:
-                with self._changed:
+                with self._guarded():
                     self._connection = None
 
     def close(self) -> None:
         """End a build that is under way."""
-        with self._changed:
+        with self._guarded():
             self._closed = True
             self._changed.notify_all()
             connection, thread = self._connection, self._thread
@@ -136,11 +138,18 @@ class Indexer:
             if thread is None or not thread.is_alive():
                 return
             thread.join(_POLL_S)  # what was cancelled may have been the statement before
-            with self._changed:
+            with self._guarded():
                 connection = self._connection
 
+    def _guarded(self) -> threading.Condition:
+        if self._process != os.getpid():  # a fork's child: what is under way is the parent's
+            self._process = os.getpid()
+            self._changed = threading.Condition()
+            self._thread = self._connection = None
+        return self._changed
+
     def _build_quietly(self) -> None:
-        with self._changed:
+        with self._guarded():
             while (left_s := self._last_write_s + _PAUSE_S - time.monotonic()) > 0:
                 if self._closed:
                     return
