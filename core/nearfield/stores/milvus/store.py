@@ -147,7 +147,7 @@ class MilvusStore:
     # ── plans ────────────────────────────────────────────────────────────────────────────────
 
     def maintain(self) -> int:
-        """Put what was written since ``tune`` chose lists into them; see ``Tunable``."""
+        """Have what was written searched as quickly as it can be; see ``Tunable``."""
         self._refuse_read_only()
         return int(self._tuning.maintain())
 
