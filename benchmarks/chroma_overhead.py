@@ -6,17 +6,15 @@ loopback; nearfield and the bare client do the same work in turn, with the same 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.engines import BARS, BATCH, DIMENSION, K, documents_and_queries
+from benchmarks.engines import BATCH, DIMENSION, K, documents_and_queries
+from benchmarks.overhead import Calls, arguments, in_turn, medians_ms, over_us, report, seconds
 from tests.chroma_server import chroma_server
 
 import nearfield
@@ -35,25 +33,15 @@ SPARE = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
-    documents, queries = documents_and_queries(arguments.count)
+    given = arguments(__doc__, count=COUNT, rounds=200)
+    documents, queries = documents_and_queries(given.count)
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         url = f"chroma://{Path(folder).as_posix()}/data"
-        figures["folder"] = _figures(url, documents, queries, arguments.rounds)
+        figures["folder"] = _figures(url, documents, queries, given.rounds)
     with chroma_server() as server:
-        figures["server"] = _figures(server.url(), documents, queries, arguments.rounds)
-    for way, values in figures.items():
-        for name, value in values.items():
-            bar = BARS.get(name)
-            said = "" if bar is None else f"(bar {bar:g})"
-            print(f"{way:8} {name:48} {value:12,.3f}  {said}".rstrip())
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
+        figures["server"] = _figures(server.url(), documents, queries, given.rounds)
+    report(figures, given.json)
 
 
 def _figures(
@@ -73,24 +61,26 @@ def _figures(
             ("search", None, None),
             ("search among a tenth", F.group == GROUP, {"group": GROUP}),
         ):
-            calls: dict[str, Callable[[Any], object]] = {
-                name: lambda query, ours=ours: collection.search(query, where=ours),
-                f"{name}, the bare client": lambda query, theirs=theirs: bare.query(
-                    query_embeddings=[query],
+            calls: Calls = {
+                name: lambda i, ours=ours: collection.search(queries[i], where=ours),
+                f"{name}, the bare client": lambda i, theirs=theirs: bare.query(
+                    query_embeddings=[queries[i]],
                     n_results=K,
                     where=theirs,
                     include=["metadatas", "documents"],
                 ),
-                f"{name}, the same request by the bare client": lambda query, theirs=theirs: (
-                    same.query(
-                        query_embeddings=[query],
-                        n_results=K + SPARE,
-                        where={"s:group": GROUP} if theirs else None,
-                        include=["metadatas", "documents"],
-                    )
+                f"{name}, the same request by the bare client": lambda i, theirs=theirs: same.query(
+                    query_embeddings=[queries[i]],
+                    n_results=K + SPARE,
+                    where={"s:group": GROUP} if theirs else None,
+                    include=["metadatas", "documents"],
                 ),
             }
-            figures |= _in_turn(calls, queries, rounds)
+            times = in_turn(calls, len(queries), rounds)
+            ours_s, _, theirs_s = times.values()
+            figures |= medians_ms(times) | {
+                f"{name} over the client, us": over_us(ours_s, theirs_s)
+            }
         return figures
 
 
@@ -109,7 +99,7 @@ def _inserts(
     for start in range(0, len(documents), BATCH):
         batch = documents[start : start + BATCH]
         for name, work in works.items():
-            times[name].append(_seconds(partial(work, batch)))
+            times[name].append(seconds(partial(work, batch)))
     rates = {name: BATCH / statistics.median(measured) for name, measured in times.items()}
     return {f"{name}, documents/s": rate for name, rate in rates.items()} | {
         "insert, share of the client's rate": rates["insert"] / rates["insert, the bare client"]
@@ -123,28 +113,6 @@ def _upsert(collection: Any, batch: list[Document], metadatas: list[Any]) -> Non
         documents=[each.text for each in batch],
         metadatas=metadatas,
     )
-
-
-def _in_turn(
-    calls: dict[str, Callable[[Any], object]], queries: np.ndarray[Any, Any], rounds: int
-) -> dict[str, float]:
-    """Return the medians of some calls, and what the first takes more than the last."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 10):
-        for name, call in calls.items():
-            times[name].append(_seconds(partial(call, queries[number % len(queries)])))
-    measured = {name: each[10:] for name, each in times.items()}
-    ours, *_, theirs = measured.values()
-    over_s = statistics.median(mine - its for mine, its in zip(ours, theirs, strict=True))
-    return {f"{name}, ms": statistics.median(each) * 1e3 for name, each in measured.items()} | {
-        f"{next(iter(calls))} over the client, us": 1e6 * over_s
-    }
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ COUNT = 50_000
 DIMENSION = 384
 BATCH = 1_000
 K = 10
-BARS = {"search over the client, us": 150.0, "insert, share of the client's rate": 0.9}
 """What a collection may cost over an engine's own client."""
 _CENTRES = 500
 _QUERIES = 200

@@ -8,8 +8,6 @@ and requests that nearfield sends.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -20,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from benchmarks.engines import BATCH, DIMENSION, K, documents_and_queries
+from benchmarks.overhead import arguments, in_turn, medians_ms, over_us, report, seconds
 from tests.milvus_server import milvus_server
 
 import nearfield
 from nearfield import Document, F, SearchMode
 from nearfield.stores.base import Include
 from nearfield.stores.milvus.expressions import expression
-from nearfield.stores.milvus.plans import LISTS
 from nearfield.stores.milvus.records import columns, encode_all, stamped
 
 _DEPTH = 160
@@ -34,24 +32,16 @@ _BARE, _SAME = ", the bare client", ", the same by the bare client"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    parser.add_argument("--count", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
-    documents, queries = documents_and_queries(arguments.count)
+    given = arguments(__doc__, count=50_000, rounds=200)
+    documents, queries = documents_and_queries(given.count)
     figures: dict[str, dict[str, float]] = {}
     with milvus_server() as server:
-        figures["server"] = _measured(server.url(), documents, queries, arguments.rounds)
+        figures["server"] = _measured(server.url(), documents, queries, given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         url = f"milvus://{Path(folder).as_posix()}/database.db"
-        few = documents[: arguments.count // 5]
-        figures["Lite, a fifth of them"] = _measured(url, few, queries, arguments.rounds // 5)
-    for engine, values in figures.items():
-        for name, value in values.items():
-            print(f"{engine:24} {name:44} {value:12,.3f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
+        few = documents[: given.count // 5]
+        figures["Lite, a fifth of them"] = _measured(url, few, queries, given.rounds // 5)
+    report(figures, given.json)
 
 
 def _measured(
@@ -70,11 +60,11 @@ def _measured(
         for start in range(0, len(documents), BATCH):
             batch = documents[start : start + BATCH]
             rows = stamped(encode_all(batch, has_words=SearchMode.KEYWORD in collection.modes))
-            times[""].append(_seconds(lambda batch=batch: collection.upsert(batch)))
+            times[""].append(seconds(lambda batch=batch: collection.upsert(batch)))
             times[_BARE].append(
-                _seconds(lambda batch=batch: write("bare", [_row(each) for each in batch]))
+                seconds(lambda batch=batch: write("bare", [_row(each) for each in batch]))
             )
-            times[_SAME].append(_seconds(lambda rows=rows: write(twins, rows)))
+            times[_SAME].append(seconds(lambda rows=rows: write(twins, rows)))
         figures = {
             f"insert{name}, documents/s": BATCH / statistics.median(measured)
             for name, measured in times.items()
@@ -105,20 +95,23 @@ def _measured(
                 limit=K + 5,
                 filter=expression(where),
                 output_fields=columns(Include(), scored=True),
-                search_params={"params": {"nprobe": store._tuning.plan().probes or LISTS}},  # noqa: SLF001
+                search_params={"params": {"nprobe": store._tuning.plan().probes}},  # noqa: SLF001
                 consistency_level="Session",
             )
-            calls: dict[str, Callable[[Any], object]] = {
-                name: lambda query, where=where: collection.search(query, where=where),
-                name + _BARE: lambda query, bare=bare: bare(data=[query]),
-                name + _SAME: lambda query, same=same: same(data=[query]),
+            calls: dict[str, Callable[[int], object]] = {
+                name: lambda i, where=where: collection.search(queries[i], where=where),
+                name + _BARE: lambda i, bare=bare: bare(data=[queries[i]]),
+                name + _SAME: lambda i, same=same: same(data=[queries[i]]),
             }
             if SearchMode.KEYWORD in collection.modes:
                 for mode in ("keyword", "hybrid"):
-                    calls[f"{name}, {mode}"] = lambda query, where=where, mode=mode: (
-                        collection.search("kettle 77", vector=query, mode=mode, where=where)
+                    calls[f"{name}, {mode}"] = lambda i, where=where, mode=mode: collection.search(
+                        "kettle 77", vector=queries[i], mode=mode, where=where
                     )
-            figures |= _in_turn(calls, queries, rounds)
+            times_s = in_turn(calls, len(queries), rounds)
+            figures |= medians_ms(times_s)
+            over = over_us(times_s[name], times_s[name + _SAME])
+            figures[f"{name} over the same by the bare client, us"] = over
         return figures
 
 
@@ -129,16 +122,6 @@ def _row(document: Document) -> dict[str, Any]:
         "text": document.text,
         **document.metadata,
     }
-
-
-def _in_turn(
-    calls: dict[str, Callable[[Any], object]], queries: np.ndarray[Any, Any], rounds: int
-) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_ in range(rounds + 10):
-        for name, call in calls.items():
-            times[name].append(_seconds(partial(call, queries[round_ % len(queries)])))
-    return {f"{name}, ms": statistics.median(taken[10:]) * 1e3 for name, taken in times.items()}
 
 
 def _recall(
@@ -152,12 +135,6 @@ def _recall(
         hits = collection.search(query)
         recalls.append(len({f"document-{i}" for i in best} & {hit.id for hit in hits}) / K)
     return float(np.mean(recalls))
-
-
-def _seconds(work: Any) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ of the tests, on loopback: its speed says nothing of Pinecone's, the difference 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pinecone
-from benchmarks.engines import BARS, DIMENSION, K, documents_and_queries
+from benchmarks.engines import DIMENSION, K, documents_and_queries
+from benchmarks.overhead import Calls, arguments, in_turn, medians_ms, over_us, report, seconds
 from tests.pinecone_server import PineconeServer, pinecone_server
 
 import nearfield
@@ -32,19 +28,11 @@ BARE_BATCH = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--rounds", type=int, default=300)
-    arguments = parser.parse_args()
-    documents, queries = documents_and_queries(arguments.count)
+    given = arguments(__doc__, count=COUNT, rounds=300)
+    documents, queries = documents_and_queries(given.count)
     with pinecone_server(lag_s=0.0) as server:
-        figures = _figures(server, documents, queries, arguments.rounds)
-    for name, value in figures.items():
-        bar = BARS.get(name)
-        print(f"{name:58} {value:12,.3f}  {'' if bar is None else f'(bar {bar:g})'}".rstrip())
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
+        figures = _figures(server, documents, queries, given.rounds)
+    report({"emulator": figures}, given.json)
 
 
 def _figures(
@@ -56,8 +44,8 @@ def _figures(
             ours, theirs = [], []
             for start in range(0, len(documents), BATCH):
                 batch = documents[start : start + BATCH]
-                ours.append(_seconds(lambda batch=batch: collection.upsert(batch)))
-                theirs.append(_seconds(lambda batch=batch: _upsert(index, batch)))
+                ours.append(seconds(lambda batch=batch: collection.upsert(batch)))
+                theirs.append(seconds(lambda batch=batch: _upsert(index, batch)))
             figures = {
                 "insert, documents/s": BATCH / statistics.median(ours),
                 "insert, the bare client, documents/s": BATCH / statistics.median(theirs),
@@ -84,19 +72,13 @@ def _figures(
                 ),
             )
             lists = queries.tolist()
-            calls: dict[str, Callable[[int], object]] = {
-                name: lambda i, ask=ask: ask(lists[i]) for name, ask in asked
-            } | {"search": lambda i: collection.search(queries[i])}
-            times: dict[str, list[float]] = {name: [] for name in calls}
-            for round_ in range(rounds + 10):
-                for name, call in calls.items():
-                    times[name].append(_seconds(partial(call, round_ % len(lists))))
-            for name, measured in times.items():
-                figures[f"{name}, ms"] = statistics.median(measured[10:]) * 1e3
-            pairs = zip(times["search"][10:], times[asked[0][0]][10:], strict=True)
-            figures["search over the client, us"] = 1e6 * statistics.median(
-                mine - its for mine, its in pairs
-            )
+            calls: Calls = {
+                **{name: lambda i, ask=ask: ask(lists[i]) for name, ask in asked},
+                "search": lambda i: collection.search(queries[i]),
+            }
+            times = in_turn(calls, len(lists), rounds)
+            figures |= medians_ms(times)
+            figures["search over the client, us"] = over_us(times["search"], times[asked[0][0]])
     return figures
 
 
@@ -107,12 +89,6 @@ def _upsert(index: pinecone.Index, batch: list[Document]) -> None:
             for each in batch[start : start + BARE_BATCH]
         ]
         index.upsert(vectors=vectors, namespace="theirs")
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

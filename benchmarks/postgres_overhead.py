@@ -6,19 +6,17 @@ its own, on loopback, and lets nearfield and the bare client do the same work in
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import psycopg
-from benchmarks.engines import BARS, BATCH, COUNT, DIMENSION, K, documents_and_queries
+from benchmarks.engines import BATCH, COUNT, DIMENSION, K, documents_and_queries
+from benchmarks.overhead import arguments, medians_ms, over_us, report, seconds
 from pgvector.psycopg import register_vector
 from psycopg.types.json import Jsonb
 from tests.postgres_server import PostgresServer, postgres_server
@@ -33,25 +31,11 @@ _COLUMNS = "id, text, metadata, fields, created_at, embedding"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="keep the figures in this file")
-    parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--rounds", type=int, default=500)
-    arguments = parser.parse_args()
-    documents, queries = documents_and_queries(arguments.count)
+    given = arguments(__doc__, count=COUNT, rounds=500)
+    documents, queries = documents_and_queries(given.count)
     with postgres_server() as server:
-        figures = _postgresql(server, documents, queries, arguments.rounds)
-    for name, value in figures.items():
-        bar = BARS.get(name)
-        verdict = "" if bar is None else _verdict(name, value, bar)
-        print(f"{name:58} {value:12,.3f}  {verdict}".rstrip())
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2))
-
-
-def _verdict(name: str, value: float, bar: float) -> str:
-    good = value >= bar if name.startswith("insert") else value <= bar
-    return f"{'PASS' if good else 'MISS'} (bar {bar:g})"
+        figures = _postgresql(server, documents, queries, given.rounds)
+    report({"PostgreSQL": figures}, given.json)
 
 
 def _postgresql(
@@ -113,8 +97,8 @@ def _inserts(
     ours, theirs = [], []
     for start in range(0, _UNINDEXED, BATCH):
         batch = documents[start : start + BATCH]
-        ours.append(_seconds(lambda batch=batch: collection.upsert(batch)))
-        theirs.append(_seconds(lambda batch=batch: _copy(client, batch)))
+        ours.append(seconds(lambda batch=batch: collection.upsert(batch)))
+        theirs.append(seconds(lambda batch=batch: _copy(client, batch)))
     collection.upsert(documents[_UNINDEXED:])
     return ours, theirs
 
@@ -156,16 +140,13 @@ def _searches(
     ours, theirs = [], []
     turns = [(theirs, bare), (ours, collection.search)]
     for number in range(0, rounds + _IN_A_ROW, _IN_A_ROW):
-        for seconds, search in turns:
+        for times, search in turns:
             for query in np.take(queries, range(number, number + _IN_A_ROW), axis=0, mode="wrap"):
-                seconds.append(_seconds(lambda search=search, query=query: search(query)))
+                times.append(seconds(lambda search=search, query=query: search(query)))
         turns.reverse()  # who asks second finds the server's caches warm
     ours, theirs = ours[_IN_A_ROW:], theirs[_IN_A_ROW:]
-    over = statistics.median(mine - its for mine, its in zip(ours, theirs, strict=True))
-    return {
-        "search, ms": statistics.median(ours) * 1e3,
-        "search, the bare client, ms": statistics.median(theirs) * 1e3,
-        "search over the client, us": over * 1e6,
+    return medians_ms({"search": ours, "search, the bare client": theirs}) | {
+        "search over the client, us": over_us(ours, theirs)
     }
 
 
@@ -197,13 +178,7 @@ def _recalls(
 
 def _p50_ms(work: Callable[[int], object], rounds: int) -> float:
     work(0)
-    return statistics.median(_seconds(lambda i=i: work(i)) for i in range(rounds)) * 1e3
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return statistics.median(seconds(lambda i=i: work(i)) for i in range(rounds)) * 1e3
 
 
 if __name__ == "__main__":

@@ -362,12 +362,14 @@ def test_an_index_goes_with_the_last_collection_of_all_tenants(own, client):
         assert [hit.id for hit in collection.search([1, 0])] == ["x"]
 
 
-def test_dropping_collections_makes_room_for_other_indexes(own):
+def test_dropping_collections_makes_room_for_other_indexes(own, client):
     own.behave(plan_indexes=1, deleting_s=0.0)
     database = nearfield.connect(own.url())
     for dimension in (2, 3):
         database.create("a", dimension=dimension).close()
+        assert indexes(client) == [f"nearfield-{dimension}-cosine"]
         database.drop("a")
+        assert indexes(client) == []
 
 
 def test_an_index_that_others_made_stays(own, client):

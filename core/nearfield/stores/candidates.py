@@ -92,15 +92,14 @@ def compare(
     queries: NDArray[np.float32],
     pages: Iterable[Candidates],
     request: SearchRequest,
-    metric: Metric,
-) -> list[list[Hit]]:
-    """Compare each query with every candidate of all pages."""
+) -> list[list[Found]]:
+    """Compare each query with every candidate of all pages, and return the best for each."""
     best: list[list[Found]] = [[] for _ in queries]
     for candidates in pages:
         for place, query in enumerate(queries):
             found = candidates.best(candidates.scores(query), request)
             best[place] = best_of(best[place] + found, request.k)
-    return [hits(found, request, metric) for found in best]
+    return best
 
 
 def best_of(found: Sequence[Found], k: int) -> list[Found]:

@@ -244,7 +244,8 @@ class ChromaStore:
     ) -> list[list[Hit]]:
         """Compare each query with every record."""
         candidates = (self._candidates(page, request) for page in pages)
-        return compare(queries, candidates, request, self._info.metric)
+        found = compare(queries, candidates, request)
+        return [hits(each, request, self._info.metric) for each in found]
 
     def _candidates(self, records: Records, request: SearchRequest) -> Candidates:
         return Candidates(

@@ -10,7 +10,7 @@ import numpy as np
 from nearfield.documents import SearchMode
 from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Include, SearchRequest
-from nearfield.stores.candidates import Candidates, Found, best_of, hits
+from nearfield.stores.candidates import Candidates, Found, best_of, compare, hits
 from nearfield.stores.milvus.address import Index
 from nearfield.stores.milvus.expressions import all_of, expression
 from nearfield.stores.milvus.plans import LISTS
@@ -142,7 +142,7 @@ class Searches:
                 matching = self._rows.count(condition) if matching is None else matching
                 sure = len(rows) >= matching
             else:  # or others may tie
-                sure = bool(scores.min() < np.partition(scores, -request.k)[-request.k])
+                sure = candidates.leave_no_tie(scores, request.k)
             results.append(candidates.best(scores, request) if sure else None)
         return results
 
@@ -156,13 +156,7 @@ class Searches:
         self, queries: NDArray[np.float32], pages: Iterable[list[Row]], request: SearchRequest
     ) -> list[list[Found]]:
         """Compare each query with every row."""
-        best: list[list[Found]] = [[] for _ in queries]
-        for page in pages:
-            candidates = self._candidates(page, request)
-            for place, query in enumerate(queries):
-                found = best[place] + candidates.best(candidates.scores(query), request)
-                best[place] = best_of(found, request.k)
-        return best
+        return compare(queries, (self._candidates(page, request) for page in pages), request)
 
     def _candidates(self, rows: Sequence[Row], request: SearchRequest) -> Candidates:
         return Candidates(

@@ -254,7 +254,8 @@ class PineconeStore:
     ) -> list[list[Hit]]:
         """Compare each query with every record."""
         pages = (self._candidates(page, request) for page in _pages(records, PAGE))
-        return compare(queries, pages, request, self._info.metric)
+        found = compare(queries, pages, request)
+        return [hits(each, request, self._info.metric) for each in found]
 
     def _candidates(self, records: list[Any], request: SearchRequest) -> Candidates:
         ids = [document_id(record) for record in records]
