@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearfield.connect import Database
 from nearfield.stores.durability import Durability
-from nearfield.stores.local import manifest
+from nearfield.stores.local import ladder, manifest
 from nearfield.stores.local.compaction import Policy
 from nearfield.stores.local.database import LocalDatabase
 
@@ -19,6 +21,25 @@ TINY = Policy(index_rows=8, seal_rows=8, quiet_seal_rows=4, quiet_s=0.0, automat
 """Segments are built by ``maintain`` only."""
 TINY_AUTOMATIC = Policy(index_rows=8, seal_rows=8, bulk_rows=8, quiet_seal_rows=4, quiet_s=0.0)
 """Segments come and go by themselves."""
+_LIMITS = {
+    "_LISTS_FROM_ROWS": 1,
+    "_TRIAL_SHARE": 1.0,
+    "_GRAPH_UP_TO_RECALL": 1.0,
+    "_PAYS": float("inf"),
+}
+
+
+@contextlib.contextmanager
+def every_index() -> Iterator[None]:
+    """Have every kind of index built and kept, however few the rows and whatever it is worth."""
+    usual = {name: getattr(ladder, name) for name in _LIMITS}
+    for name, value in _LIMITS.items():
+        setattr(ladder, name, value)
+    try:
+        yield
+    finally:
+        for name, value in usual.items():
+            setattr(ladder, name, value)
 
 
 def connect(

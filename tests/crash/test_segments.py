@@ -10,6 +10,8 @@ from tests import segments
 from tests.crash.victims import Fault, Victims, spread
 from tests.crash.workload import DIMENSION, NAME, Step, model_at, vector, verify
 
+from nearfield.stores.local.segment_files import INDEXES
+
 SEED = 31
 SEALED = 6
 """Steps whose documents are in a segment where there is one."""
@@ -68,6 +70,8 @@ def test_a_kill_at_any_change_during_a_build_harms_nothing(tmp_path, faults, soa
         assert death.acknowledged[:2] == ["built 1", f"found {len(model)}"]
         changes = int(death.acknowledged[-1].removeprefix("changes "))
         assert changes > 20
+        built = {path.name for path in (folder / NAME / "segments").glob("*/*")}
+        assert built >= set(INDEXES.values())
         largest = size_bytes(folder)
         kills = 0
         visited = changes if soak > 1 else min(changes, KILLS[kind])

@@ -116,7 +116,8 @@ def repair(command, acknowledge) -> None:
 
 def maintain(command, acknowledge) -> None:
     """Build all segments that are due, and search them."""
-    with segments.reopen(command["folder"], NAME, durability="full") as collection:
+    reopened = segments.reopen(command["folder"], NAME, durability="full")
+    with reopened as collection, segments.every_index():
         arm(command)
         acknowledge(f"built {segments.maintain(collection)}")
         acknowledge(f"found {len(collection.search(vector(0, 0), k=DOCUMENTS))}")
@@ -127,7 +128,7 @@ def maintain_failing(command, acknowledge) -> None:
     """Build segments while a change to the files fails, then again without."""
     last = command["last"]
     model = model_at(command["seed"], last)
-    with segments.reopen(command["folder"], NAME) as collection:
+    with segments.reopen(command["folder"], NAME) as collection, segments.every_index():
         arm(command)
         try:
             segments.maintain(collection)
