@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tests.segments import connect
+from tests.segments import connect, every_index
 
 import nearfield
 from nearfield import Document, F
-from nearfield.stores.local import ladder
+from nearfield.stores.local import ladder, plans, segments
 from nearfield.stores.local.compaction import Policy
+from nearfield.stores.local.plans import PlanKind
 
 DIMENSION = 48
 ROWS = 12_000
@@ -186,6 +189,32 @@ def test_what_cannot_be_met_is_said(tmp_path):
     assert not report.met
     assert len(report.shortfalls) == 2
     assert corpus.recall(10, np.arange(ROWS)) >= 0.98  # recall is not what gives way
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("indexed")
+    with every_index():
+        made = Corpus(folder, "cosine")
+        made.collection.tune(target_recall=0.9)
+    made.collection.close()
+    return folder, made
+
+
+@pytest.mark.parametrize("kind", list(PlanKind))
+@pytest.mark.parametrize("k", [1, 10, 20, 50, 200])
+def test_a_plan_that_was_measured_for_ten_holds_its_recall_for_any_k(indexed, kind, k, monkeypatch):
+    def of_one_kind(*arguments, **options):
+        points = plans.cheapest_of_each_kind(*arguments, **options)
+        # So few rows would rather be compared all, were it not for nothing.
+        return [replace(point, cost_us=0.0) for point in points if point.kind is kind]
+
+    monkeypatch.setattr(segments, "cheapest_of_each_kind", of_one_kind)
+    folder, corpus = indexed
+    with connect(folder, policy=POLICY).open("c") as corpus.collection:
+        step = corpus.collection.explain(corpus.queries[0], k=k).steps[0]
+        assert kind in step.plan
+        assert corpus.recall(k, np.arange(ROWS)) >= 0.9
 
 
 def test_memory_decides_which_indexes_are_kept(tmp_path, monkeypatch):

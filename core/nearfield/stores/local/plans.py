@@ -8,7 +8,15 @@ from enum import StrEnum
 
 from nearfield.stores.base import RecallEstimate
 
-__all__ = ["DEFAULT_TARGET", "OperatingPoint", "PlanKind", "Target", "cheapest", "pareto_front"]
+__all__ = [
+    "DEFAULT_TARGET",
+    "OperatingPoint",
+    "PlanKind",
+    "Target",
+    "cheapest",
+    "cheapest_of_each_kind",
+    "pareto_front",
+]
 
 
 class PlanKind(StrEnum):
@@ -86,16 +94,20 @@ class OperatingPoint:
         )
 
 
-def cheapest(
-    points: Iterable[OperatingPoint], recall: float, *, filtered: bool = False
-) -> OperatingPoint | None:
+def cheapest(points: Iterable[OperatingPoint], recall: float) -> OperatingPoint | None:
     """Return the cheapest point whose recall is above a target for sure; None if none is."""
-    good = [
-        point
-        for point in points
-        if point.filtered == filtered and point.recall_low >= recall and recall < 1
-    ]
-    return min(good, key=lambda point: point.cost_us, default=None)
+    return next(iter(cheapest_of_each_kind(points, recall)), None)
+
+
+def cheapest_of_each_kind(
+    points: Iterable[OperatingPoint], recall: float, *, filtered: bool = False
+) -> list[OperatingPoint]:
+    """Return such a point of each kind that has one, measured under filters or not."""
+    best: dict[PlanKind, OperatingPoint] = {}
+    for point in sorted(points, key=lambda point: point.cost_us):
+        if point.filtered == filtered and point.recall_low >= recall and recall < 1:
+            best.setdefault(point.kind, point)
+    return list(best.values())
 
 
 def pareto_front(points: Iterable[OperatingPoint]) -> list[OperatingPoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ from nearfield.stores.base import PlanStep
 from nearfield.stores.local import flat
 from nearfield.stores.local.indexes import CodeIndex, GraphIndex, worker_threads
 from nearfield.stores.local.parts import Part
-from nearfield.stores.local.plans import OperatingPoint, PlanKind, Target, cheapest
+from nearfield.stores.local.plans import (
+    OperatingPoint,
+    PlanKind,
+    Target,
+    cheapest,
+    cheapest_of_each_kind,
+)
 from nearfield.stores.local.segment_files import (
     BLOCK_ROWS,
     BLOCKS,
@@ -95,9 +102,9 @@ class SegmentRecord:
         """The size of all files but the vectors."""
         return sum(seal.size_bytes for seal in self.files.values())
 
-    def point(self, target: Target, *, filtered: bool = False) -> OperatingPoint | None:
+    def point(self, target: Target) -> OperatingPoint | None:
         """Return the cheapest setting that reaches a target; None for an exact scan."""
-        return cheapest(self.front, target.recall, filtered=filtered)
+        return cheapest(self.front, target.recall)
 
     def plan(self, target: Target) -> str:
         """Spell how it is searched for a target."""
@@ -123,11 +130,13 @@ class Plan:
         point: The setting it follows.
         candidates: How many rows to compare by their true vectors.
         depth: Lists to look into, or how far to walk a graph.
+        cost_us: What that takes, in CPU microseconds.
     """
 
     point: OperatingPoint
     candidates: int
     depth: int
+    cost_us: float
 
 
 class Segment:
@@ -174,7 +183,9 @@ class Segment:
     def retarget(self, target: Target) -> None:
         """Choose the settings that hold a recall."""
         self.point = self.record.point(target)
-        self._filtered_point = self.record.point(target, filtered=True)
+        front, recall = self.record.front, target.recall
+        self._points = cheapest_of_each_kind(front, recall)
+        self._filtered_points = cheapest_of_each_kind(front, recall, filtered=True)
 
     def part(self, live: NDArray[np.bool_]) -> Part:
         """Return the rows as a part of a collection."""
@@ -183,24 +194,27 @@ class Segment:
 
     def plan_for(self, selection: Selection, k: int) -> Plan | None:
         """Choose how to search among some rows; None to compare every true vector of theirs."""
-        rows, matching = len(self.slots), selection.count
-        few_dead = matching >= rows * _FEW_DEAD
-        point = self.point if few_dead else self._filtered_point
-        if point is None:
+        few_dead = selection.count >= len(self.slots) * _FEW_DEAD
+        points = self._points if few_dead else self._filtered_points
+        if not points:
             return None
-        candidates = max(point.candidates, -(-point.candidates * k // _TUNED_K))
-        row_us = self.record.exact_us_per_row
-        cost_us = point.cost_us + (candidates - point.candidates) * row_us
-        exact_us = matching * row_us
+        plan = min([self._scaled(point, k) for point in points], key=lambda plan: plan.cost_us)
+        exact_us = selection.count * self.record.exact_us_per_row
         if selection.mask is None:
             exact_us = min(exact_us, self.record.exact_us)
-        if 2 * candidates >= matching or exact_us <= cost_us:
+        if 2 * plan.candidates >= selection.count or exact_us <= plan.cost_us:
             return None
-        depth = point.depth
-        if point.kind is PlanKind.LISTS and k > _TUNED_K:
-            # More neighbours lie in more lists; how many more was measured for no other k.
-            depth = -(-depth * k // _TUNED_K)
-        return Plan(point, candidates, depth)
+        return plan
+
+    def _scaled(self, point: OperatingPoint, k: int) -> Plan:
+        """Return what a setting takes to find k, in proportion to what it was measured for."""
+        growth = max(k / _TUNED_K, 1.0)
+        candidates, depth = math.ceil(point.candidates * growth), point.depth
+        if point.kind is PlanKind.SCAN:
+            cost_us = point.cost_us + (candidates - point.candidates) * self.record.exact_us_per_row
+        else:  # more neighbours lie in more lists, and farther apart in a graph
+            depth, cost_us = math.ceil(depth * growth), point.cost_us * growth
+        return Plan(point, candidates, depth, cost_us)
 
     def search(
         self,
