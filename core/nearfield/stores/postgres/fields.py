@@ -40,7 +40,7 @@ _EXACT_FLOATS = 2.0**53
 _BEYOND_FLOATS = 2**1100
 """Larger than any number that is stored, as is every larger one."""
 _SHORTEST_DATE = "2024W01"
-_INCOMPARABLE = re.compile(r"\\u00|\d[eE]|\d{16}")
+_INCOMPARABLE = re.compile(r"\\u00|[0-9](?:[eE]|[0-9]{15})")
 """In JSON, a control character or a number that may be a large float."""
 _PERHAPS_A_DATE = re.compile(r'"\d{4}')
 
@@ -78,16 +78,13 @@ def shapes(metadata: Mapping[str, Any], text: str) -> Shapes:
         text: The same as JSON, which tells at a glance what most metadata have no need of.
     """
     fields = json_text(comparable(metadata)) if _INCOMPARABLE.search(text) else text
-    dated = folded = None
+    instants = folded = None
     if _PERHAPS_A_DATE.search(text):
         dated = _mapped(metadata, _instant, lambda _: None)
+        instants = json_text(dated) if _holds_number(dated) else None
     if text.casefold() != text:
         folded = json_text(_mapped(metadata, lambda value: escaped(value.casefold()), _number))
-    return (
-        fields,
-        json_text(dated) if _holds_number(dated) else None,
-        folded if folded != fields else None,
-    )
+    return fields, instants, folded if folded != fields else None
 
 
 def _mapped(

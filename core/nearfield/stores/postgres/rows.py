@@ -34,7 +34,7 @@ TYPES = ("text", "text", "text", "jsonb", "jsonb", "jsonb", "timestamptz", "vect
 
 _VECTOR_HEAD = Struct(">HH")
 """Of pgvector's binary format: how many components there are, and nothing."""
-_COMPONENT = ">f4"
+_COMPONENT = np.dtype(">f4")
 
 
 class _Json(bytes):

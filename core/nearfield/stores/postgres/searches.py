@@ -68,6 +68,7 @@ class Searches:
         self._table = table
         self._birth = birth
         self._metric = birth.info.metric
+        self._distance, self._score = compared(birth, "%(query)s")
         self._indexer = indexer
         self._monitor = monitor
         self._look_again_s = time.monotonic() + _LOOK_AGAIN_S
@@ -173,12 +174,11 @@ class Searches:
         self, vectors: _Vectors, request: SearchRequest, within: _Restriction
     ) -> list[_Rows] | None:
         """Compare every match, if there are few; None if there are more."""
-        _, score = compared(self._birth, "%(query)s")
         statement = self._table.sql(
             "WITH few AS MATERIALIZED "
             f"(SELECT id FROM {{documents}} WHERE {within[0]} LIMIT {_FEW + 1}), "
             "counted AS MATERIALIZED (SELECT count(*) AS matching FROM few) SELECT * FROM ("
-            f"SELECT {selected(request.include)}, {score} AS score, matching "
+            f"SELECT {selected(request.include)}, {self._score} AS score, matching "
             f"FROM counted, few JOIN {{documents}} USING (id) WHERE matching <= {_FEW} "
             "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, matching "
             f"FROM counted WHERE matching > {_FEW}) AS found "
@@ -207,14 +207,13 @@ class Searches:
         return self._read(statement, asked, plan)
 
     def _statement(self, request: SearchRequest, within: _Restriction, plan: Plan) -> str:
-        distance, score = compared(self._birth, "%(query)s")
         reach = "OFFSET 0"  # so that each score is computed once, past the index
         if plan.depth is not None:
             # More than k, since the graph alone finds fewer of the true ones among matches. As
             # numbers, since PostgreSQL plans each search anew while it does not know how many.
-            reach = f"ORDER BY {distance}, id LIMIT {_SPARE * request.k}"
+            reach = f"ORDER BY {self._distance}, id LIMIT {_SPARE * request.k}"
         return (
-            f"SELECT * FROM (SELECT {selected(request.include)}, {score} AS score "
+            f"SELECT * FROM (SELECT {selected(request.include)}, {self._score} AS score "
             f"FROM {{documents}} WHERE {within[0]} {reach}) AS nearest "
             f"ORDER BY score DESC, id LIMIT {request.k}"
         )
