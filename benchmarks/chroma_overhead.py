@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.engines import BATCH, DIMENSION, K, documents_and_queries
-from benchmarks.overhead import Calls, arguments, in_turn, medians_ms, over_us, report, seconds
+from benchmarks.overhead import (
+    Calls,
+    arguments,
+    in_turn,
+    medians_ms,
+    over_us,
+    report,
+    seconds,
+    turn,
+)
 from tests.chroma_server import chroma_server
 
 import nearfield
@@ -96,9 +105,9 @@ def _inserts(
         ),
     }
     times: dict[str, list[float]] = {name: [] for name in works}
-    for start in range(0, len(documents), BATCH):
+    for number, start in enumerate(range(0, len(documents), BATCH)):
         batch = documents[start : start + BATCH]
-        for name, work in works.items():
+        for name, work in turn(works, number):
             times[name].append(seconds(partial(work, batch)))
     rates = {name: BATCH / statistics.median(measured) for name, measured in times.items()}
     return {f"{name}, documents/s": rate for name, rate in rates.items()} | {

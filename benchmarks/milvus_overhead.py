@@ -16,15 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from benchmarks.engines import BATCH, DIMENSION, K, documents_and_queries
-from benchmarks.overhead import arguments, in_turn, medians_ms, over_us, report, seconds
+from benchmarks.overhead import arguments, in_turn, medians_ms, over_us, report, seconds, turn
 from tests.milvus_server import milvus_server
 
 import nearfield
 from nearfield import Document, F, SearchMode
 from nearfield.stores.base import Include
 from nearfield.stores.milvus.expressions import expression
+from nearfield.stores.milvus.messages import DYNAMIC
 from nearfield.stores.milvus.records import columns, encode_all, stamped
 
 _DEPTH = 160
@@ -57,14 +59,16 @@ def _measured(
         client.create_collection("bare", dimension=DIMENSION, id_type="string", max_length=4096)
         write = client.insert if handle.is_lite else client.upsert
         times: dict[str, list[float]] = {"": [], _BARE: [], _SAME: []}
-        for start in range(0, len(documents), BATCH):
+        for number, start in enumerate(range(0, len(documents), BATCH)):
             batch = documents[start : start + BATCH]
             rows = stamped(encode_all(batch, has_words=SearchMode.KEYWORD in collection.modes))
-            times[""].append(seconds(lambda batch=batch: collection.upsert(batch)))
-            times[_BARE].append(
-                seconds(lambda batch=batch: write("bare", [_row(each) for each in batch]))
-            )
-            times[_SAME].append(seconds(lambda rows=rows: write(twins, rows)))
+            works = {
+                "": partial(collection.upsert, batch),
+                _BARE: lambda batch=batch: write("bare", [_row(each) for each in batch]),
+                _SAME: partial(write, twins, [_whole(row) for row in rows]),
+            }
+            for name, work in turn(works, number):
+                times[name].append(seconds(work))
         figures = {
             f"insert{name}, documents/s": BATCH / statistics.median(measured)
             for name, measured in times.items()
@@ -100,8 +104,8 @@ def _measured(
             )
             calls: dict[str, Callable[[int], object]] = {
                 name: lambda i, where=where: collection.search(queries[i], where=where),
-                name + _BARE: lambda i, bare=bare: bare(data=[queries[i]]),
-                name + _SAME: lambda i, same=same: same(data=[queries[i]]),
+                name + _BARE: lambda i, bare=bare: _read(bare(data=[queries[i]])),
+                name + _SAME: lambda i, same=same: _read(same(data=[queries[i]])),
             }
             if SearchMode.KEYWORD in collection.modes:
                 for mode in ("keyword", "hybrid"):
@@ -122,6 +126,17 @@ def _row(document: Document) -> dict[str, Any]:
         "text": document.text,
         **document.metadata,
     }
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as the client takes it: the fields of its dynamic part beside the others."""
+    fields = msgspec.json.decode(row[DYNAMIC])
+    return {**fields, **{name: value for name, value in row.items() if name != DYNAMIC}}
+
+
+def _read(answers: Any) -> list[list[Any]]:
+    """Read what was found, which the client leaves as it came until then."""
+    return [list(answer) for answer in answers]
 
 
 def _recall(

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-__all__ = ["Calls", "arguments", "in_turn", "medians_ms", "over_us", "report", "seconds"]
+__all__ = ["Calls", "arguments", "in_turn", "medians_ms", "over_us", "report", "seconds", "turn"]
 
+_Call = TypeVar("_Call")
 Calls: TypeAlias = Mapping[str, Callable[[int], object]]
 """By name; each takes the number of a query."""
 
@@ -41,9 +42,19 @@ def in_turn(calls: Calls, queries: int, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each call in each round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + _WARMING):
-        for name, call in calls.items():
+        for name, call in turn(calls, number):
             times[name].append(seconds(partial(call, number % queries)))
     return {name: taken[_WARMING:] for name, taken in times.items()}
+
+
+def turn(calls: Mapping[str, _Call], number: int) -> list[tuple[str, _Call]]:
+    """Return the calls in the order of a turn; each goes first as often as the others.
+
+    The first one finds colder caches, of the query or the documents, than those after it.
+    """
+    ordered = list(calls.items())
+    first = number % len(ordered)
+    return ordered[first:] + ordered[:first]
 
 
 def medians_ms(times: Mapping[str, Sequence[float]]) -> dict[str, float]:

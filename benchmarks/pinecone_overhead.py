@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pinecone
 from benchmarks.engines import DIMENSION, K, documents_and_queries
-from benchmarks.overhead import Calls, arguments, in_turn, medians_ms, over_us, report, seconds
+from benchmarks.overhead import (
+    Calls,
+    arguments,
+    in_turn,
+    medians_ms,
+    over_us,
+    report,
+    seconds,
+    turn,
+)
 from tests.pinecone_server import PineconeServer, pinecone_server
 
 import nearfield
@@ -41,11 +51,13 @@ def _figures(
     with nearfield.open(server.url("ours"), dimension=DIMENSION) as collection:
         host = f"http://127.0.0.1:{server.port}/i/nearfield-{DIMENSION}-cosine"
         with pinecone.Index(host=host, api_key="any") as index:
-            ours, theirs = [], []
-            for start in range(0, len(documents), BATCH):
+            taken: dict[str, list[float]] = {"ours": [], "theirs": []}
+            works = {"ours": collection.upsert, "theirs": partial(_upsert, index)}
+            for number, start in enumerate(range(0, len(documents), BATCH)):
                 batch = documents[start : start + BATCH]
-                ours.append(seconds(lambda batch=batch: collection.upsert(batch)))
-                theirs.append(seconds(lambda batch=batch: _upsert(index, batch)))
+                for name, work in turn(works, number):
+                    taken[name].append(seconds(partial(work, batch)))
+            ours, theirs = taken.values()
             figures = {
                 "insert, documents/s": BATCH / statistics.median(ours),
                 "insert, the bare client, documents/s": BATCH / statistics.median(theirs),

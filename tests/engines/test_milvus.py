@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -31,8 +32,12 @@ from nearfield.errors import (
 
 pymilvus = pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 
+from pymilvus.client.prepare import Prepare  # noqa: E402
+from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest  # noqa: E402
+
+from nearfield.stores.milvus.messages import DYNAMIC, fill  # noqa: E402
 from nearfield.stores.milvus.plans import Plan  # noqa: E402
-from nearfield.stores.milvus.records import now_us  # noqa: E402
+from nearfield.stores.milvus.records import encode_all, now_us, stamped  # noqa: E402
 
 DIMENSION = 32
 DOCUMENTS = 3000
@@ -73,6 +78,32 @@ def indexed(request, rows, tmp_path_factory):
             part = slice(start, start + 1000)
             collection.upsert(documents[part], vectors=rows[part])
         yield collection
+
+
+def test_rows_become_the_message_that_the_client_makes_of_them(file_url, rows):
+    documents = [
+        Document("", id="a", embedding=rows[0]),
+        Document(
+            "Käse " * 8000,
+            id="b",
+            metadata={"n": -7.25, "x": [1.5, "ja"], "y": {"é": None}},
+            embedding=rows[1],
+        ),
+    ]
+    sent = stamped(encode_all(documents, has_words=True))
+    plain = []
+    for row in sent:
+        own = {name: value for name, value in row.items() if name != DYNAMIC}
+        plain.append({**json.loads(row[DYNAMIC]), **own})
+    with nearfield.open(file_url, dimension=DIMENSION) as collection:
+        client, name = bare(collection)
+        fields = client.describe_collection(name)["fields"]
+    theirs = Prepare.row_upsert_param(name, plain, "", fields, enable_dynamic=True)
+    ours = UpsertRequest(collection_name=name, num_rows=2)
+    fill(ours, sent)
+    for request in (theirs, ours):
+        request.fields_data.sort(key=lambda column: column.field_name)
+    assert ours == theirs
 
 
 def truth(metric, rows, query, k, allowed=DOCUMENTS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from nearfield.stores.base import SearchRequest
 
-__all__ = ["Candidates", "Found", "best_of", "compare", "hits"]
+__all__ = ["Candidates", "Found", "best_of", "compare", "hits", "leave_no_tie"]
 
 Found: TypeAlias = tuple[float, str, Document]
 """A score, an id, and what has both."""
+Ranked: TypeAlias = tuple[float, str, int]
+"""A score, negated, an id, and the place of what has both among the candidates."""
 
 
 class Candidates:
@@ -45,18 +47,29 @@ class Candidates:
         self._squares: NDArray[np.float64] | None = None
         self._made: dict[int, Document] = {}
 
-    def scores(self, query: NDArray[np.float32]) -> NDArray[np.float64]:
+    def ranked(self, query: NDArray[np.float32]) -> list[Ranked]:
+        """Compare every candidate with a query: the best first, ties by id."""
+        return sorted(
+            [
+                (-score, self._ids[place], place)
+                for place, score in enumerate(self._scores(query).tolist())
+            ]
+        )
+
+    def _scores(self, query: NDArray[np.float32]) -> NDArray[Any]:
         """Score every candidate in float64; each for itself, so that equal vectors tie."""
+        # After an engine's answer the processor's caches are cold, and the first call of a function
+        # of numpy's costs more than its work: einsum does all of it.
         rows, asked = self._rows, query.astype(np.float64)
         if self._metric is Metric.EUCLIDEAN:
             apart = rows - asked
             return np.asarray(1.0 / (1.0 + np.sqrt(np.einsum("ij,ij->i", apart, apart))))
         scores = np.einsum("ij,j->i", rows, asked)
         if self._metric is Metric.COSINE:
-            scores /= np.sqrt(self._row_squares() * float(asked @ asked))
+            scores /= np.sqrt(self._row_squares() * np.einsum("i,i->", asked, asked))
             # As the embedded engine's: vectors that differ only in length tie, none is beyond 1.
-            scores = scores.astype(np.float32).astype(np.float64)
-        return np.asarray(scores, np.float64)
+            scores = scores.astype(np.float32)
+        return np.asarray(scores)
 
     def _row_squares(self) -> NDArray[np.float64]:
         squares = self._squares
@@ -64,17 +77,9 @@ class Candidates:
             squares = self._squares = np.einsum("ij,ij->i", self._rows, self._rows)
         return squares
 
-    def leave_no_tie(self, scores: NDArray[np.float64], k: int) -> bool:
-        """Whether documents that are farther than all of these cannot tie with the k best."""
-        ranked = sorted(scores.tolist())
-        return bool(ranked[0] < ranked[-k])
-
-    def best(self, scores: NDArray[np.float64], request: SearchRequest) -> list[Found]:
-        """Return at most k that score enough, best first, ties by id."""
+    def best(self, ranked: Sequence[Ranked], request: SearchRequest) -> list[Found]:
+        """Return at most k that score enough."""
         least = request.min_score
-        ranked = sorted(
-            [(-score, self._ids[place], place) for place, score in enumerate(scores.tolist())]
-        )
         return [
             (-negated, name, self._document(place))
             for negated, name, place in ranked[: request.k]
@@ -88,6 +93,11 @@ class Candidates:
         return made
 
 
+def leave_no_tie(ranked: Sequence[Ranked], k: int) -> bool:
+    """Whether documents that are farther than all of these cannot tie with the k best."""
+    return ranked[-1][0] > ranked[k - 1][0]
+
+
 def compare(
     queries: NDArray[np.float32],
     pages: Iterable[Candidates],
@@ -97,7 +107,7 @@ def compare(
     best: list[list[Found]] = [[] for _ in queries]
     for candidates in pages:
         for place, query in enumerate(queries):
-            found = candidates.best(candidates.scores(query), request)
+            found = candidates.best(candidates.ranked(query), request)
             best[place] = best_of(best[place] + found, request.k)
     return best
 

@@ -13,7 +13,7 @@ import numpy as np
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
-from nearfield.stores.candidates import Candidates, Found, compare, hits
+from nearfield.stores.candidates import Candidates, Found, compare, hits, leave_no_tie
 from nearfield.stores.chroma.fields import DIALECT
 from nearfield.stores.chroma.records import Records, decode, encode, parts, vectors
 from nearfield.stores.refusals import read_only
@@ -298,10 +298,10 @@ class ChromaStore:
         results: list[list[Found] | None] = []
         for place, query in enumerate(queries):
             candidates = self._candidates(Records.of(answer, place), request)
-            scores = candidates.scores(query)
+            ranked = candidates.ranked(query)
             # Few match, or the graph does not lead to all that do, or others may tie.
-            is_sure = len(scores) == depth and candidates.leave_no_tie(scores, request.k)
-            results.append(candidates.best(scores, request) if is_sure else None)
+            is_sure = len(ranked) == depth and leave_no_tie(ranked, request.k)
+            results.append(candidates.best(ranked, request) if is_sure else None)
         return results
 
 

@@ -45,6 +45,7 @@ _PASSING_WORDS = (
     "not ready", "not healthy", "recovering", "no available", "node not", "not match",
     "channel not", "not loaded", "not fully loaded", "connection refused", "server unavailable",
     "context canceled",
+    "incomplete query result",  # a row was written anew between its being found and fetched
 )  # fmt: skip
 """In errors without a code of their own, while servers come and go."""
 _LATE_WORDS = ("context done", "deadline exceeded", "timeout")

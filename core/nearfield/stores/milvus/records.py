@@ -14,6 +14,7 @@ from nearfield.errors import InvalidDocumentError
 from nearfield.filters.evaluation import instant_us
 from nearfield.stores.clock import WriteClock
 from nearfield.stores.milvus.fields import dynamic_fields
+from nearfield.stores.milvus.messages import DYNAMIC
 from nearfield.stores.milvus.words import text_words
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def decode(row: Mapping[str, Any], include: Include) -> Document:
         "".join(row["text"]) if include.text else "",
         row["id"],
         msgspec.json.decode(row["metadata"]) if include.metadata else {},
-        np.asarray(row["vector"], np.float32) if include.embedding else None,
+        np.array(row["vector"], np.float32) if include.embedding else None,
         _EPOCH + timedelta(microseconds=row["created"]),
     )
 
@@ -112,8 +113,8 @@ def _encode(document: Document, place: int) -> dict[str, Any]:
             position=place,
         )
     metadata = msgspec.json.encode(document.metadata)
-    fields = dynamic_fields(document.metadata)
-    size = max(len(metadata), len(msgspec.json.encode(fields)))
+    fields = msgspec.json.encode(dynamic_fields(document.metadata))
+    size = max(len(metadata), len(fields))
     if size > MAX_BYTES:
         raise InvalidDocumentError(
             f"the metadata of document {document.id[:80]!r} takes {size:,} bytes, as JSON or as "
@@ -122,7 +123,7 @@ def _encode(document: Document, place: int) -> dict[str, Any]:
             position=place,
         )
     return {
-        **fields,
+        DYNAMIC: fields,
         "id": document.id,
         "text": pieces,
         "metadata": metadata.decode(),

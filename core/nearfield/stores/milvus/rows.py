@@ -9,10 +9,12 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from nearfield.stores.milvus.expressions import all_of, among_ids, literal
+from nearfield.stores.milvus.messages import insert, upsert
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
@@ -68,9 +70,9 @@ class Rows:
         def write(client: MilvusClient, within_s: float) -> None:
             if self._handle.is_lite:
                 # Its upsert keeps the fields that a new row lacks; its insert replaces.
-                client.insert(self._name, rows, timeout=within_s)
+                insert(client, self._name, rows, within_s)
             else:  # whose insert would leave the old row there
-                client.upsert(self._name, rows, timeout=within_s)
+                upsert(client, self._name, rows, within_s)
 
         self._handle.run(write)
         self._unsealed += len(rows)
@@ -190,10 +192,10 @@ class Rows:
             limit: How many for each query.
             probes: How many lists of a segment to search, where it has lists.
         """
-        answers = self._handle.read(
+        answers: Any = self._handle.read(
             lambda client, options: client.search(
                 self._name,
-                data=list(queries),
+                data=queries.tolist(),  # which the client takes more quickly than arrays
                 anns_field="vector",
                 filter=condition,
                 limit=limit,
@@ -202,7 +204,14 @@ class Rows:
                 **options,
             )
         )
-        return [[{**hit["entity"], "id": hit["id"]} for hit in answer] for answer in answers]
+        vectors = _vectors(answers)
+        return [
+            [
+                {**hit["entity"], "id": hit["id"], "vector": vectors[answer.start + place]}
+                for place, hit in enumerate(map(answer.get_raw_item, range(len(answer))))
+            ]
+            for answer in answers
+        ]
 
     def worded(
         self, asked: Words, condition: str, columns: list[str], *, limit: int
@@ -247,3 +256,16 @@ class Rows:
                 )
             )
         )
+
+
+def _vectors(answers: Any) -> NDArray[np.float32]:
+    """Return the vectors of what was found for all queries, as they came, one after the other.
+
+    Asked for by a hit, the client makes a list of each vector's numbers.
+    """
+    for answer in answers:
+        for column in answer.lazy_field_data:
+            if column.field_name == "vector":
+                numbers = np.asarray(column.vectors.float_vector.data, np.float32)
+                return numbers.reshape(-1, column.vectors.dim)
+    return np.empty((0, 0), np.float32)  # nothing was found

@@ -10,7 +10,7 @@ import numpy as np
 from nearfield.documents import SearchMode
 from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Include, SearchRequest
-from nearfield.stores.candidates import Candidates, Found, best_of, compare, hits
+from nearfield.stores.candidates import Candidates, Found, best_of, compare, hits, leave_no_tie
 from nearfield.stores.milvus.address import Index
 from nearfield.stores.milvus.expressions import all_of, expression
 from nearfield.stores.milvus.plans import LISTS
@@ -137,13 +137,13 @@ class Searches:
         results: list[list[Found] | None] = []
         for query, rows in zip(queries, answers, strict=True):
             candidates = self._candidates(rows, request)
-            scores = candidates.scores(query)
+            ranked = candidates.ranked(query)
             if len(rows) < limit:  # few match, or some are in no list that was searched
                 matching = self._rows.count(condition) if matching is None else matching
                 sure = len(rows) >= matching
             else:  # or others may tie
-                sure = candidates.leave_no_tie(scores, request.k)
-            results.append(candidates.best(scores, request) if sure else None)
+                sure = leave_no_tie(ranked, request.k)
+            results.append(candidates.best(ranked, request) if sure else None)
         return results
 
     def _exactly(

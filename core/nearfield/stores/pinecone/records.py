@@ -144,7 +144,7 @@ def vectors(records: Iterable[Any], dimension: int) -> NDArray[np.float32]:
     data = b"".join(
         zeros if _ZERO in record.metadata else row.pack(*record.values) for record in records
     )
-    return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, dimension)
+    return np.frombuffer(data, "<f4").reshape(-1, dimension)
 
 
 def document_id(record: Any) -> str:
@@ -169,6 +169,6 @@ def decode(record: Any, include: Include, dimension: int) -> Document:
         fields.get(_TEXT, "") if include.text else "",
         fields[ID],
         metadata,
-        vectors([record], dimension)[0] if include.embedding else None,
+        vectors([record], dimension)[0].astype(np.float32) if include.embedding else None,
         _EPOCH + timedelta(microseconds=int(fields[_CREATED])),
     )

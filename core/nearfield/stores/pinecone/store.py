@@ -11,7 +11,7 @@ from pinecone.errors import ApiError
 from nearfield.documents import Document, Hit, SearchMode
 from nearfield.errors import InvalidInputError, UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
-from nearfield.stores.candidates import Candidates, compare, hits
+from nearfield.stores.candidates import Candidates, compare, hits, leave_no_tie
 from nearfield.stores.clock import WriteClock
 from nearfield.stores.flat.filters import Clause, Where, all_of
 from nearfield.stores.pinecone.connections import PAGE, together
@@ -225,9 +225,9 @@ class PineconeStore:
             if len(found) < depth:
                 return None  # few match, or the index does not lead to all that do
             candidates = self._candidates(found, request)
-            scores = candidates.scores(query)
-            if candidates.leave_no_tie(scores, request.k):
-                return hits(candidates.best(scores, request), request, self._info.metric)
+            ranked = candidates.ranked(query)
+            if leave_no_tie(ranked, request.k):
+                return hits(candidates.best(ranked, request), request, self._info.metric)
             depth *= 4
         return None
 
