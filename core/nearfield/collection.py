@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -34,6 +34,7 @@ from nearfield.queries import (
 )
 from nearfield.selection import select
 from nearfield.stores.base import Checkable, Include, Recordable, Tunable, Versioned
+from nearfield.threads import finish_on_thread
 from nearfield.validation import (
     check_id,
     check_ids,
@@ -501,7 +502,7 @@ class Collection(Closing):
 
     def scan(
         self, *, where: Where = None, include: Iterable[str] = DEFAULT_PARTS
-    ) -> Iterator[Document]:
+    ) -> Generator[Document, None, None]:
         """Iterate over all documents, or those that match, as of one moment.
 
         Args:
@@ -510,18 +511,21 @@ class Collection(Closing):
 
         Returns:
             Documents in the order of writing, in bounded memory. The moment is that of the first
-            one taken.
+            one taken; until the last one, or ``close()``, the collection is in use.
         """
         return self._store.scan(where=parse(where), include=read_include(include))
 
     async def ascan(
         self, *, where: Where = None, include: Iterable[str] = DEFAULT_PARTS
-    ) -> AsyncIterator[Document]:
+    ) -> AsyncGenerator[Document, None]:
         """Iterate without blocking the event loop; see :meth:`scan`."""
         documents = self.scan(where=where, include=include)
-        while batch := await asyncio.to_thread(lambda: list(islice(documents, _SCAN_ROWS))):
-            for document in batch:
-                yield document
+        try:
+            while batch := await finish_on_thread(lambda: list(islice(documents, _SCAN_ROWS))):
+                for document in batch:
+                    yield document
+        finally:  # a thread may hold on to them for a moment longer
+            await finish_on_thread(documents.close)
 
     def count(self, where: Where = None) -> int:
         """Count all documents, or those that match a filter."""

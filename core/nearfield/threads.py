@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["run_on_thread"]
+__all__ = ["finish_on_thread", "run_on_thread"]
 
 _Result = TypeVar("_Result")
 
@@ -36,11 +37,24 @@ async def run_on_thread(
         if on_progress is not None:
             on_progress(*progress)
 
-    running = asyncio.ensure_future(asyncio.to_thread(work, on_progress=tell))
+    return await finish_on_thread(partial(work, on_progress=tell), cancelled.set)
+
+
+async def finish_on_thread(
+    work: Callable[[], _Result], when_cancelled: Callable[[], None] | None = None
+) -> _Result:
+    """Run work on a thread, and wait for its end even if the task is cancelled.
+
+    Args:
+        work: Called on that thread.
+        when_cancelled: Called on this one, before that wait.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        cancelled.set()
+        if when_cancelled is not None:
+            when_cancelled()
         await asyncio.wait([running])
         running.exception()  # seen, so that it is not logged as lost
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -136,7 +137,21 @@ async def test_a_cancelled_task_leaves_whole_writes_and_a_collection_that_works(
         assert (await collection.acheck()).ok
 
 
-async def test_leaving_a_scan_early_lets_go_of_the_collection(tmp_path):
+@pytest.fixture
+def held(monkeypatch):
+    """What scans go through, which a thread may hold for a moment after its work is done."""
+    kept = []
+    scan = nearfield.Collection.scan
+
+    def keep(collection, **options):
+        kept.append(scan(collection, **options))
+        return kept[-1]
+
+    monkeypatch.setattr(nearfield.Collection, "scan", keep)
+    return kept
+
+
+async def test_leaving_a_scan_early_lets_go_of_the_collection(tmp_path, held):
     database = nearfield.connect(tmp_path)
     collection = database.create("notes", dimension=DIMENSION)
     await collection.aupsert(["text"] * 1000, vectors=vectors(1000))
@@ -146,3 +161,23 @@ async def test_leaving_a_scan_early_lets_go_of_the_collection(tmp_path):
     await scan.aclose()
     await collection.aclose()
     database.drop("notes")
+    assert len(held) == 1
+
+
+async def test_cancelling_a_scan_lets_go_of_the_collection(tmp_path, held):
+    database = nearfield.connect(tmp_path)
+    collection = database.create("notes", dimension=DIMENSION)
+    await collection.aupsert(["text"] * 5000, vectors=vectors(5000))
+
+    async def count():
+        return len([document async for document in collection.ascan()])
+
+    for wait_s in (0, 0.001, 0.003, 0.01):
+        task = asyncio.create_task(count())
+        await asyncio.sleep(wait_s)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            assert await task == 5000
+    await collection.aclose()
+    database.drop("notes")
+    assert held

@@ -6,7 +6,7 @@ embedders: vectors come in ready, validated by :class:`~nearfield.collection.Col
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -157,7 +157,7 @@ class Store(Protocol):
         """
         ...
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over a consistent snapshot, in the order of writing."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ class ChromaStore:
             return int(self._handle.run(lambda collection: collection.count()))
         return len(self._matching(clause))
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over the documents that were there at the start, in the order of writing.
 
         One that took another's place stays in that one's. One that is deleted meanwhile, or does

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -233,7 +233,7 @@ class LocalStore:
             )
         return ranked
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over one moment's documents; see :class:`~nearfield.stores.base.Store`."""
         with self._pool.reading() as connection:
             documents = read_state(connection).documents

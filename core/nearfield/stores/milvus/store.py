@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nearfield.documents import SearchMode
@@ -108,7 +108,7 @@ class MilvusStore:
         """Count the documents, or those that match."""
         return self._rows.count(expression(where))
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over the documents that were there at the start, in the order of writing.
 
         One that is deleted or written again meanwhile, or does not match any more, is left out or

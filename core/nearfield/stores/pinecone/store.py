@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -123,7 +123,7 @@ class PineconeStore:
             return len(self._matching(clause))
         return self._handle.count()
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over the documents that were there at the start, in the order of writing.
 
         One that is deleted meanwhile, or does not match any more, is left out.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace as replaced
@@ -149,7 +149,7 @@ class ShardedStore:
         """Return a number that each write makes larger; see ``Versioned``."""
         return sum(self._read([store.version for store in self._stores]))
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over the documents in the order of writing, on each server as of one moment.
 
         The servers' moments are those of the first document that is asked for, one after another.

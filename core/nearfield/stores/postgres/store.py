@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
@@ -170,7 +170,7 @@ class PostgresStore:
         statement = f"SELECT count(*) FROM {{documents}} WHERE {condition}"
         return int(self._table.rows(statement, parameters)[0][0])
 
-    def scan(self, *, where: Filter | None, include: Include) -> Iterator[Document]:
+    def scan(self, *, where: Filter | None, include: Include) -> Generator[Document, None, None]:
         """Iterate over the documents as of one moment, in the order of writing."""
         for _, document in self.scan_slots(where=where, include=include):
             yield document
