@@ -114,12 +114,19 @@ def repair(command, acknowledge) -> None:
         acknowledge(f"changes {disarm()}")
 
 
+def build(collection, command) -> str:
+    """Build all segments that are due or, if another recall is to be held, all there are."""
+    if command["target_recall"] is None:
+        return f"built {segments.maintain(collection)}"
+    return f"tuned to {collection.tune(target_recall=command['target_recall']).target_recall}"
+
+
 def maintain(command, acknowledge) -> None:
-    """Build all segments that are due, and search them."""
+    """Build segments, and search them."""
     reopened = segments.reopen(command["folder"], NAME, durability="full")
     with reopened as collection, segments.every_index():
         arm(command)
-        acknowledge(f"built {segments.maintain(collection)}")
+        acknowledge(build(collection, command))
         acknowledge(f"found {len(collection.search(vector(0, 0), k=DOCUMENTS))}")
     acknowledge(f"changes {disarm()}")
 
@@ -131,7 +138,7 @@ def maintain_failing(command, acknowledge) -> None:
     with segments.reopen(command["folder"], NAME) as collection, segments.every_index():
         arm(command)
         try:
-            segments.maintain(collection)
+            build(collection, command)
         except StoreError as error:
             acknowledge(f"failed {CHANGES[faults.faults_struck()]} {type(error).__name__}")
         assert stored(collection) == model
