@@ -97,8 +97,8 @@ def test_an_async_twin_takes_what_the_other_takes(name):
     mine, its = inspect.signature(sync), inspect.signature(twin)
     assert mine.parameters == its.parameters
     if name == "scan":
-        assert mine.return_annotation == "Iterator[Document]"
-        assert its.return_annotation == "AsyncIterator[Document]"
+        assert mine.return_annotation == "Generator[Document, None, None]"
+        assert its.return_annotation == "AsyncGenerator[Document, None]"
     else:
         assert mine.return_annotation == its.return_annotation
 
