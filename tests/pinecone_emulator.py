@@ -6,6 +6,8 @@ It knows what Pinecone's documentation says of requests, limits and filters, not
 - filters: https://docs.pinecone.io/guides/search/filter-by-metadata; a field that is not there is
   matched by ``$exists: false`` alone, as users found for ``$ne`` and ``$nin``
 - freshness: https://docs.pinecone.io/guides/index-data/check-data-freshness
+- sparse vectors, which an index takes beside others if it was made with them and compares by dot
+  product, adding both up: https://docs.pinecone.io/guides/search/hybrid-search/single-index
 - deleting an index, which is refused where it is protected:
   https://docs.pinecone.io/reference/api/2026-07/control-plane/delete_index
 
@@ -45,6 +47,7 @@ MAX_IDS = 1_000
 MAX_TOP_K = 10_000
 MAX_IN = 10_000
 MAX_DIMENSION = 20_000
+MAX_SPARSE = 1_000
 MAX_NAME = 512
 MAX_URL = 8_192
 PLAN_INDEXES = 20
@@ -96,6 +99,19 @@ def check_values(values: object, dimension: int) -> np.ndarray:
     need(np.isfinite(array).all(), "values must be 32-bit floats")
     need(array.any(), "Dense vectors must contain at least one non-zero value")
     return array
+
+
+def check_sparse(sparse: object) -> list[Any]:
+    """Check a sparse vector; return its indices and values."""
+    need(isinstance(sparse, dict), "a sparse vector must be an object")
+    indices, values = sparse.get("indices"), sparse.get("values")
+    need(isinstance(indices, list) and isinstance(values, list), "indices and values are lists")
+    need(0 < len(indices) == len(values), "as many values as indices, and some")
+    need(len(values) <= MAX_SPARSE, f"{len(values)} sparse values, the limit is {MAX_SPARSE}")
+    good = all(type(index) is int and 0 <= index < 2**32 for index in indices)
+    need(good and len(set(indices)) == len(indices), "indices must be different uint32")
+    need(all(map(is_number, values)), "sparse values must be numbers")
+    return [indices, [float(np.float32(value)) for value in values]]
 
 
 def check_metadata(metadata: object) -> dict[str, Any]:
@@ -202,11 +218,15 @@ def comparison(key: str, operator: str, operand: object) -> Test:
 # ── what is kept ─────────────────────────────────────────────────────────────────────────────
 
 
+Record = tuple[np.ndarray, dict[str, Any], list[Any] | None]
+"""Values, metadata, and indices and values of a sparse vector."""
+
+
 @dataclass
 class Namespace:
     """Records as far as they are indexed, and writes that are not."""
 
-    records: dict[str, tuple[np.ndarray, dict[str, Any]]] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     written: int = 0
     indexed: int = 0
     pending: deque[tuple[float, int, dict[str, Any]]] = field(default_factory=deque)
@@ -223,13 +243,13 @@ class Namespace:
 
     def _apply(self, change: dict[str, Any]) -> None:
         self.matrix = None
-        for identifier, values, metadata in change.get("upsert", ()):
-            self.records[identifier] = (np.asarray(values, np.float32), metadata)
+        for identifier, values, metadata, sparse in change.get("upsert", ()):
+            self.records[identifier] = (np.asarray(values, np.float32), metadata, sparse)
         for identifier in change.get("delete", ()):
             self.records.pop(identifier, None)
         if "filter" in change:
             test = compiled(change["filter"])
-            gone = [name for name, (_, metadata) in self.records.items() if test(metadata)]
+            gone = [name for name, record in self.records.items() if test(record[1])]
             for identifier in gone:
                 del self.records[identifier]
         if change.get("clear"):
@@ -252,6 +272,7 @@ class Index:
     ready_s: float
     protection: str = "disabled"
     tags: dict[str, str] = field(default_factory=dict)
+    sparse: bool = False
     gone_s: float = math.inf
     namespaces: dict[str, Namespace] = field(default_factory=dict)
 
@@ -307,7 +328,7 @@ class Service:
             self.indexes[made["name"]] = Index(
                 made["name"], made["dimension"], made["metric"], made["place"],
                 time.monotonic() + self.behaviour.making_s if now_s else 0.0,
-                made["protection"], made["tags"],
+                made["protection"], made["tags"], made["sparse"],
             )  # fmt: skip
         elif "drop" in entry:
             if now_s:
@@ -342,7 +363,8 @@ class Service:
                         "type": "dense_vector",
                         "dimension": index.dimension,
                         "metric": index.metric,
-                    }
+                    },
+                    **({"_sparse_values": {"type": "sparse_vector"}} if index.sparse else {}),
                 },
             },
             "deployment": {"deployment_type": "managed", **index.place},
@@ -357,7 +379,9 @@ class Service:
         if name in self.indexes:
             raise RefusalError(409, f"Resource {name} already exists", "ALREADY_EXISTS")
         fields = body.get("schema", {}).get("fields", {})
-        need(list(fields) == ["_values"], "this emulator has dense vectors only", 422)
+        sparse = fields.get("_sparse_values")
+        need(sparse in (None, {"type": "sparse_vector"}), "bad _sparse_values", 422)
+        need(set(fields) - {"_sparse_values"} == {"_values"}, "vectors only, here", 422)
         dense = fields["_values"]
         need(dense.get("type") == "dense_vector", "_values has to be a dense_vector", 422)
         dimension, metric = dense.get("dimension"), dense.get("metric")
@@ -376,6 +400,7 @@ class Service:
                 "QUOTA_EXCEEDED",
             )
         made = {"name": name, "dimension": dimension, "metric": metric, "place": place}
+        made["sparse"] = sparse is not None
         self._commit({"create": {**made, "protection": protection or "disabled", "tags": tags}})
         return self.described(self.indexes[name], base)
 
@@ -434,10 +459,12 @@ class Service:
         )
         rows = []
         for vector in vectors:
-            need(set(vector) <= {"id", "values", "metadata"}, f"unknown fields in {set(vector)}")
+            known = {"id", "values", "metadata"} | ({"sparseValues"} if index.sparse else set())
+            need(set(vector) <= known, f"unknown fields in {set(vector)}")
             values = check_values(vector.get("values"), index.dimension)
             metadata = check_metadata(vector.get("metadata", {}))
-            rows.append([check_id(vector.get("id")), values, metadata])
+            sparse = check_sparse(vector["sparseValues"]) if "sparseValues" in vector else None
+            rows.append([check_id(vector.get("id")), values, metadata, sparse])
         headers = self._write(index, namespace, {"upsert": rows})
         return {"upsertedCount": len(rows)}, headers
 
@@ -469,6 +496,13 @@ class Service:
         namespace = self._read(index, name)
         ids, rows = namespace.rows()
         scores = compared(index.metric, rows, query)
+        if "sparseVector" in body:
+            need(index.sparse, "the index has no sparse vectors")
+            need(index.metric == "dotproduct", "sparse vectors need the metric dotproduct")
+            asked = dict(zip(*check_sparse(body["sparseVector"]), strict=True))
+            scores = scores + np.array(
+                [product(asked, namespace.records[each][2]) for each in ids], np.float32
+            )
         order = np.argsort(-scores if index.metric != "euclidean" else scores, kind="stable")
         best = []
         for place in order.tolist():
@@ -481,10 +515,12 @@ class Service:
             self._random.shuffle(best)
         matches = []
         for place in best:
-            values, metadata = namespace.records[ids[place]]
+            values, metadata, sparse = namespace.records[ids[place]]
             match: dict[str, Any] = {"id": ids[place], "score": float(scores[place])}
             if body.get("includeValues"):
                 match["values"] = values
+                if sparse is not None:
+                    match["sparseValues"] = dict(zip(("indices", "values"), sparse, strict=True))
             if body.get("includeMetadata"):
                 match["metadata"] = metadata
             matches.append(match)
@@ -509,7 +545,7 @@ class Service:
         after = body.get("paginationToken", "")
         records = self._read(index, name).records
         matching = sorted(
-            each for each, (_, metadata) in records.items() if each > after and test(metadata)
+            each for each, record in records.items() if each > after and test(record[1])
         )
         page = matching[:limit]
         answer: dict[str, Any] = {
@@ -568,11 +604,19 @@ def compared(metric: str, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
         return products / lengths
 
 
-def shown(records: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: {"id": name, "values": values, "metadata": metadata}
-        for name, (values, metadata) in records.items()
-    }
+def product(asked: dict[int, float], sparse: list[Any] | None) -> float:
+    if sparse is None:
+        return 0.0
+    return sum(asked.get(index, 0.0) * value for index, value in zip(*sparse, strict=True))
+
+
+def shown(records: dict[str, Record]) -> dict[str, Any]:
+    found = {}
+    for name, (values, metadata, sparse) in records.items():
+        found[name] = {"id": name, "values": values, "metadata": metadata}
+        if sparse is not None:
+            found[name]["sparseValues"] = dict(zip(("indices", "values"), sparse, strict=True))
+    return found
 
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────

@@ -106,6 +106,8 @@ class StoreConformance:
     renames: ClassVar[bool] = True
     files_at_hand: ClassVar[bool] = True
     """The store can be checked, repaired and backed up."""
+    default_metric: ClassVar[Metric | None] = None
+    """How vectors are compared where a test does not say it."""
     connect_options: ClassVar[dict[str, Any]] = {}
     score_tolerance: ClassVar[float] = 1e-6
     """How far scores may be from those computed in float64."""
@@ -150,7 +152,7 @@ class StoreConformance:
     def create(self, database, opened):
         """Make a collection; given vectors of four components unless told otherwise."""
 
-        def make(name="default", *, dimension=4, embedder=None, metric=None):
+        def make(name="default", *, dimension=4, embedder=None, metric=self.default_metric):
             collection = database.create(
                 name,
                 embedder=embedder,
@@ -203,8 +205,10 @@ class StoreConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def library(cls, new_url):
-        """A collection of random vectors and words, compared by cosine; only to read."""
-        with nearfield.open(new_url(), dimension=DIMENSION, **cls.connect_options) as collection:
+        """A collection of random vectors and words; only to read."""
+        with nearfield.open(
+            new_url(), dimension=DIMENSION, metric=cls.default_metric, **cls.connect_options
+        ) as collection:
             collection.upsert(corpus())
             yield collection
 
@@ -343,7 +347,7 @@ class StoreConformance:
         assert len(texts) == 3
 
     def test_a_document_may_bring_its_own_embedding(self, vectors):
-        vectors.upsert(Document("", id="a", embedding=np.array([0, 0, 2, 0], np.float32)))
+        vectors.upsert(Document("", id="a", embedding=np.array([0, 0, 1, 0], np.float32)))
         assert pairs(vectors.search([0, 0, 1, 0])) == [("a", 1.0)]
 
     def test_own_embeddings_and_embedded_texts_mix_in_one_batch(self, create):
@@ -827,7 +831,12 @@ class StoreConformance:
     def kitchen(cls, new_url):
         """A few telling texts; only to read."""
         cls.need_mode(SearchMode.KEYWORD)
-        collection = nearfield.open(new_url(), embedder=HashingEmbedder(64), **cls.connect_options)
+        collection = nearfield.open(
+            new_url(),
+            embedder=HashingEmbedder(64),
+            metric=cls.default_metric,
+            **cls.connect_options,
+        )
         collection.upsert(
             [
                 Document("The kettle is in the kitchen", id="kettle"),
@@ -1298,7 +1307,7 @@ class StoreConformance:
         assert len(collection) == 2
 
     def test_another_space_is_refused_and_the_message_names_both(self, create, reopen):
-        create("texts", embedder=HashingEmbedder(64)).upsert("a")
+        create("texts", embedder=HashingEmbedder(64), metric="cosine").upsert("a")
         create("vectors", dimension=4)
         for name, options in (
             ("texts", {"embedder": HashingEmbedder(32)}),
@@ -1340,9 +1349,10 @@ class StoreConformance:
                 call()
 
     def test_the_metric_is_the_embedders_unless_told(self, create):
-        assert create("a", embedder=HashingEmbedder(8)).info.metric is Metric.COSINE
-        assert create("b", embedder=HashingEmbedder(8), metric="dot").info.metric is Metric.DOT
-        assert create("c").info.metric is Metric.COSINE
+        embedder = HashingEmbedder(8)
+        assert create("a", embedder=embedder, metric=None).info.metric is Metric.COSINE
+        assert create("b", embedder=embedder, metric="dot").info.metric is Metric.DOT
+        assert create("c", metric=None).info.metric is Metric.COSINE
 
     # ── read-only and closed ─────────────────────────────────────────────────────────────────
 

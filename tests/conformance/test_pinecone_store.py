@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 from tests.conformance.stores import StoreConformance
 
-from nearfield import SearchMode
+from nearfield import Metric, SearchMode
 from nearfield.stores.base import Store
 
 pytest.importorskip("pinecone", reason="pinecone is not installed")
@@ -29,3 +29,15 @@ class TestPineconeStore(StoreConformance):
 
         assert isinstance(vectors._store, PineconeStore)
         assert isinstance(vectors._store, Store)
+
+
+class TestPineconeWithWords(TestPineconeStore):
+    """Collections whose vectors are compared by dot product, which have words."""
+
+    modes: ClassVar = frozenset(SearchMode)
+    default_metric: ClassVar = Metric.DOT
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def metric(cls):
+        return Metric.DOT

@@ -64,7 +64,7 @@ def test_keyword_scores_are_the_same_whatever_else_is_written_sealed_or_filtered
 
 
 def test_scores_are_sums_that_32_bits_hold_whatever_their_order():
-    from nearfield.stores.milvus.words import asked_words, text_words
+    from nearfield.stores.sparse_words import asked_words, text_words
 
     numbers = random.Random(5)
     words = [f"word{i}" for i in range(400)]

@@ -12,7 +12,7 @@ from nearfield.stores.fusion import fused, widened
 from nearfield.stores.milvus.expressions import all_of, expression, literal
 from nearfield.stores.milvus.records import columns, decode
 from nearfield.stores.milvus.rows import MOST_HITS, Row, Rows
-from nearfield.stores.milvus.words import Words, asked_words
+from nearfield.stores.sparse_words import Words, asked_words
 
 if TYPE_CHECKING:
     from nearfield.documents import Hit

@@ -15,7 +15,7 @@ from nearfield.filters.evaluation import instant_us
 from nearfield.stores.clock import WriteClock
 from nearfield.stores.milvus.fields import dynamic_fields
 from nearfield.stores.milvus.messages import DYNAMIC
-from nearfield.stores.milvus.words import text_words
+from nearfield.stores.sparse_words import text_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +41,8 @@ MAX_PIECES = 1024
 _PIECE = MAX_BYTES // 4
 """Characters in a piece of a text; UTF-8 takes at most four bytes for one."""
 _WORD_BYTES = 8
+_NO_WORDS = {0: 1.0}
+"""Milvus Lite takes no vector of nothing."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = WriteClock()
 
@@ -50,7 +52,7 @@ def encode_all(documents: Sequence[Document], *, has_words: bool) -> list[dict[s
     rows = [_encode(document, place) for place, document in enumerate(documents)]
     if has_words:
         for row, words in zip(rows, text_words([each.text for each in documents]), strict=True):
-            row["words"] = words
+            row["words"] = words or _NO_WORDS
     return rows
 
 

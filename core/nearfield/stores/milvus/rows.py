@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
     from nearfield.stores.milvus.connections import Handle
-    from nearfield.stores.milvus.words import Words
+    from nearfield.stores.sparse_words import Words
 
 __all__ = ["MOST_HITS", "Row", "Rows"]
 

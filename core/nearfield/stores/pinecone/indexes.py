@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from pinecone.errors import ConflictError, ForbiddenError, NotFoundError
 
+from nearfield.documents import Metric
 from nearfield.errors import ClosedError, InvalidURLError, NearfieldError, StoreBusyError
 from nearfield.stores.attempts import attempts
 from nearfield.stores.pinecone.address import METRICS
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pinecone import Pinecone
     from pinecone.models.indexes.index import IndexModel
 
-    from nearfield.documents import Metric
     from nearfield.stores.pinecone.address import Address
 
 __all__ = ["Indexes", "PineconeIndex"]
@@ -41,6 +41,9 @@ _Result = TypeVar("_Result")
 _LOG = logging.getLogger(__name__)
 _DENSE = "_values"
 """What Pinecone calls the vectors of an index that has no other fields."""
+_SPARSE = "_sparse_values"
+"""And its sparse vectors, which such an index has only beside vectors that are compared by dot
+product, and only if it was made with them."""
 _TAG = "nearfield"
 """Tells that nearfield made an index, and apart from others of its name, before and after."""
 _ON, _OFF = "enabled", "disabled"
@@ -58,12 +61,14 @@ class PineconeIndex:
         name: Its name.
         host: Where it is.
         dimension: The dimension of its vectors.
+        has_words: Whether it takes sparse vectors, too.
         birth: What it alone was tagged with when nearfield made it; empty where others did.
     """
 
     name: str
     host: str
     dimension: int
+    has_words: bool = False
     birth: str = ""
 
 
@@ -182,14 +187,18 @@ class Indexes:
     def _made(
         self, client: Pinecone, name: str, dimension: int, metric: Metric
     ) -> IndexModel | None:
-        field = {"type": "dense_vector", "dimension": dimension, "metric": METRICS[metric]}
+        fields: dict[str, dict[str, Any]] = {
+            _DENSE: {"type": "dense_vector", "dimension": dimension, "metric": METRICS[metric]}
+        }
+        if metric is Metric.DOT:
+            fields[_SPARSE] = {"type": "sparse_vector"}
         place = {"cloud": self._address.cloud, "region": self._address.region}
 
         def make() -> IndexModel | None:
             try:
                 return client.indexes.create(
                     name=name,
-                    schema={"fields": {_DENSE: field}},
+                    schema={"fields": fields},
                     deployment={"deployment_type": "managed", **place},
                     deletion_protection=_ON,
                     tags={_TAG: uuid.uuid4().hex},
@@ -214,5 +223,10 @@ def _if_there(ask: Callable[[], IndexModel]) -> IndexModel | None:
 
 
 def _index(model: IndexModel) -> PineconeIndex:
-    birth = (model.tags or {}).get(_TAG, "")
-    return PineconeIndex(model.name, model.host or "", model.dimension or 0, birth)
+    return PineconeIndex(
+        model.name,
+        model.host or "",
+        model.dimension or 0,
+        _SPARSE in model.schema.fields,
+        (model.tags or {}).get(_TAG, ""),
+    )

@@ -7,12 +7,13 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 import numpy as np
-from pinecone import Vector
+from pinecone import SparseValues, Vector
 
 from nearfield.documents import Document, make_document
 from nearfield.errors import InvalidDocumentError, StoreError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearfield.stores.base import Include
+    from nearfield.stores.sparse_words import Words
 
 __all__ = [
     "ID",
@@ -36,6 +38,8 @@ __all__ = [
     "record_id",
     "usable",
     "vectors",
+    "weights",
+    "words_vector",
 ]
 
 ID = "id"
@@ -53,6 +57,10 @@ _MAX_BATCH = 1_000
 _MAX_BATCH_BYTES = 2_000_000
 _COMPONENT_BYTES = 24
 """The longest a component gets in JSON."""
+_MAX_WORDS = 1_000
+"""Pinecone takes so many components of a sparse vector; newer ones of its servers more."""
+_WORD_BYTES = 32
+"""The longest that a word's number and weight get in JSON."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _ESCAPE = "~"
 
@@ -70,13 +78,14 @@ class Record:
     size_bytes: int
 
 
-def encode(document: Document, order: int, place: int) -> Record:
+def encode(document: Document, order: int, place: int, words: Words | None = None) -> Record:
     """Return the record of a document.
 
     Args:
         document: What to write, with its embedding.
         order: When it is written, of all documents.
         place: Its place in the batch, for an error.
+        words: Those of its text, where keywords are searched.
 
     Raises:
         InvalidDocumentError: Pinecone's records do not hold as much.
@@ -103,7 +112,26 @@ def encode(document: Document, order: int, place: int) -> Record:
             position=place,
         )
     vector = Vector(record_id(document.id), usable(values), metadata=fields)
-    return Record(vector, size + _COMPONENT_BYTES * len(values) + len(vector.id) + 64)
+    size += _COMPONENT_BYTES * len(values) + len(vector.id) + 64
+    if words:
+        heaviest = nlargest(_MAX_WORDS, words, key=lambda word: words[word])
+        vector.sparse_values = words_vector({word: words[word] for word in heaviest})
+        size += _WORD_BYTES * len(heaviest)
+    return Record(vector, size)
+
+
+def words_vector(words: Words) -> SparseValues:
+    """Return words as Pinecone takes them."""
+    return SparseValues(list(words), list(words.values()))
+
+
+def weights(record: Any) -> Words:
+    """Return the words of a record's document."""
+    words = record.sparse_values
+    if words is None:
+        return {}
+    # To 32 bits, as which they are stored: a server may write them with fewer digits than that.
+    return dict(zip(words.indices, np.array(words.values, np.float32).tolist(), strict=True))
 
 
 def usable(values: list[float]) -> list[float]:

@@ -2,60 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Generator, Iterable, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
 
-from pinecone.errors import ApiError
-
-from nearfield.documents import Document, Hit, SearchMode
-from nearfield.errors import InvalidInputError, UnsupportedOperationError
+from nearfield.documents import Document, Hit, Metric, SearchMode
+from nearfield.errors import UnsupportedOperationError
 from nearfield.stores.base import Capabilities, Include, SearchRequest
-from nearfield.stores.candidates import Candidates, compare, hits, leave_no_tie
 from nearfield.stores.clock import WriteClock
-from nearfield.stores.flat.filters import Clause, Where, all_of
 from nearfield.stores.pinecone.connections import PAGE, together
-from nearfield.stores.pinecone.errors import is_too_large
 from nearfield.stores.pinecone.fields import DIALECT
 from nearfield.stores.pinecone.indexes import Indexes
+from nearfield.stores.pinecone.keywords import Keywords
+from nearfield.stores.pinecone.reader import Reader, pages
 from nearfield.stores.pinecone.records import (
-    ID,
     ORDER,
     batches,
     decode,
     document_id,
     encode,
     record_id,
-    usable,
-    vectors,
 )
+from nearfield.stores.pinecone.searches import Searches
 from nearfield.stores.refusals import read_only
+from nearfield.stores.sparse_words import Words, text_words
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from nearfield.filters import Filter
     from nearfield.stores.base import CollectionInfo
+    from nearfield.stores.flat.filters import Clause
     from nearfield.stores.pinecone.connections import Handle
 
 __all__ = ["PineconeStore"]
 
-_Item = TypeVar("_Item")
-
-_SPARE = 5
-"""Candidates beyond k: Pinecone's distances are of 32 bits, and its search is approximate."""
-_MOST_CANDIDATES = 10_000
-_PAGE_ID_BYTES = 4_000
-"""Ids are fetched by a URL."""
 _DELETED_TOGETHER = 1_000
-_ANSWER_BYTES = 3_000_000
-"""Pinecone answers a query with at most 4 MB."""
-_HIT_BYTES = 2_000
-_COMPONENT_BYTES = 14
-"""What a hit mostly takes beside its vector, and each component of that."""
-_ALL: Where = {ORDER: {"$gte": 0}}
-"""Every record has an order; an empty filter is not taken."""
 _CLOCK = WriteClock()
 
 
@@ -66,6 +46,10 @@ class PineconeStore:
         self._handle = handle
         self._info = info
         self._dimension = info.embedding.dimension
+        self._reader = Reader(handle)
+        has_words = handle.index.has_words and info.metric is Metric.DOT
+        self._searches = Searches(self._reader, info)
+        self._keywords = Keywords(self._reader, info, self._searches) if has_words else None
 
     @property
     def info(self) -> CollectionInfo:
@@ -76,7 +60,7 @@ class PineconeStore:
     def capabilities(self) -> Capabilities:
         """What Pinecone does natively; some servers like it do not number writes."""
         return Capabilities(
-            modes=frozenset({SearchMode.VECTOR}),
+            modes=frozenset(SearchMode if self._keywords else {SearchMode.VECTOR}),
             atomic_writes=False,
             read_your_writes=self._handle.freshness.signals,
             backup=False,
@@ -89,10 +73,14 @@ class PineconeStore:
         """
         clause = DIALECT.clause(replace)
         self._refuse_read_only()
+        orders = _CLOCK.take(len(documents))
+        words: Iterable[Words | None] = repeat(None, len(documents))
+        if self._keywords:
+            words = text_words([document.text for document in documents])
         records = [
-            encode(document, order, place)
-            for place, (order, document) in enumerate(
-                zip(_CLOCK.take(len(documents)), documents, strict=True)
+            encode(document, order, place, each)
+            for place, (document, order, each) in enumerate(
+                zip(documents, orders, words, strict=True)
             )
         ]
         gone = [] if replace is None else self._matching(clause)
@@ -112,7 +100,7 @@ class PineconeStore:
         """Fetch documents in the order of the ids; see ``Store``."""
         found = {
             document_id(record): decode(record, include, self._dimension)
-            for record in self._fetched(ids, clause=True)
+            for record in self._reader.fetched(ids, clause=True)
         }
         return [found.get(name) for name in ids]
 
@@ -130,32 +118,22 @@ class PineconeStore:
         """
         clause = DIALECT.clause(where)
         names = self._matching(clause)
-        for page in _pages(names, PAGE):
-            found = {document_id(record): record for record in self._fetched(page, clause)}
+        for page in pages(names, PAGE):
+            found = {document_id(record): record for record in self._reader.fetched(page, clause)}
             for name in page:
                 if name in found:
                     yield decode(found[name], include, self._dimension)
 
     def search(self, request: SearchRequest) -> list[list[Hit]]:
         """Answer each query with its best hits; see ``Store``."""
-        if request.mode is not SearchMode.VECTOR or request.vectors is None:
+        if request.mode is SearchMode.VECTOR:
+            return self._searches.search(request)
+        if self._keywords is None:
             raise UnsupportedOperationError(
-                f"Pinecone has no {request.mode.value} search here; use mode='vector'"
+                f"Pinecone has no {request.mode.value} search here: words need an index that "
+                "compares by dot product, and has sparse vectors; use mode='vector'"
             )
-        clause = DIALECT.clause(request.where)
-        queries = request.vectors
-        self._handle.check_open()
-        if clause is False:
-            return [[] for _ in queries]
-        if request.ids is not None:
-            return self._compared(queries, self._fetched(request.ids, clause), request)
-        answers = together(lambda query: self._nearest(query, clause, request), list(queries))
-        unsure = [place for place, answer in enumerate(answers) if answer is None]
-        if unsure:
-            compared = self._compared(queries[unsure], self._filtered(clause), request)
-            for place, answer in zip(unsure, compared, strict=True):
-                answers[place] = answer
-        return [answer or [] for answer in answers]
+        return self._keywords.search(request)
 
     def stats(self) -> dict[str, Any]:
         """Return the collection's size and state."""
@@ -176,113 +154,17 @@ class PineconeStore:
     # ── records ──────────────────────────────────────────────────────────────────────────────
 
     def _remove(self, names: Sequence[str]) -> None:
-        pages = _pages(list(map(record_id, names)), _DELETED_TOGETHER)
-        together(lambda page: self._handle.delete(ids=page), list(pages))
+        some = pages(list(map(record_id, names)), _DELETED_TOGETHER)
+        together(lambda page: self._handle.delete(ids=page), list(some))
 
     def _matching(self, clause: Clause, ids: Sequence[str] | None = None) -> list[str]:
         """Return the ids of what matches, in the order of writing."""
-        records = self._filtered(clause) if ids is None else self._fetched(ids, clause)
+        reader = self._reader
+        records = reader.matching(clause) if ids is None else reader.fetched(ids, clause)
         found = sorted((record.metadata[ORDER], document_id(record)) for record in records)
         return [name for _, name in found]
-
-    def _fetched(self, ids: Sequence[str], clause: Clause) -> Iterator[Any]:
-        """Fetch the records of those ids that match."""
-        different = list(dict.fromkeys(ids))
-        self._handle.check_open()
-        if clause is True:
-            pages = _url_pages(list(map(record_id, different)))
-            for records in together(self._handle.fetch, list(pages)):
-                yield from records
-        else:
-            for page in _pages(different, PAGE):
-                yield from self._filtered(all_of([{ID: {"$in": page}}, clause]))
-
-    def _filtered(self, clause: Clause) -> Iterator[Any]:
-        """Fetch the records that match."""
-        self._handle.check_open()
-        if clause is False:
-            return iter(())
-        return self._handle.matching(_ALL if clause is True else clause)
 
     def _refuse_read_only(self) -> None:
         self._handle.check_open()
         if self._handle.address.read_only:
             raise read_only(self._handle.address.shown)
-
-    # ── searches ─────────────────────────────────────────────────────────────────────────────
-
-    def _nearest(
-        self, query: NDArray[np.float32], clause: Clause, request: SearchRequest
-    ) -> list[Hit] | None:
-        """Ask the index, for more where candidates that were left out may tie.
-
-        Returns:
-            The best hits; None where every document that matches has to be compared.
-        """
-        depth = request.k + _SPARE
-        while depth <= _MOST_CANDIDATES:
-            found = self._asked(query, clause, depth)
-            if len(found) < depth:
-                return None  # few match, or the index does not lead to all that do
-            candidates = self._candidates(found, request)
-            ranked = candidates.ranked(query)
-            if leave_no_tie(ranked, request.k):
-                return hits(candidates.best(ranked, request), request, self._info.metric)
-            depth *= 4
-        return None
-
-    def _asked(self, query: NDArray[np.float32], clause: Clause, depth: int) -> list[Any]:
-        """Return the records that Pinecone finds nearest."""
-        arguments: dict[str, Any] = {"vector": usable(query.tolist()), "top_k": depth}
-        if clause is not True:
-            arguments["filter"] = clause
-        if depth * (_HIT_BYTES + _COMPONENT_BYTES * self._dimension) <= _ANSWER_BYTES:
-            try:
-                return self._handle.query(
-                    **arguments, include_values=True, include_metadata=True
-                ).matches
-            except InvalidInputError as error:
-                # These records are larger than most; what is wrong otherwise fails again below.
-                if not isinstance(error.__cause__, ApiError) or not is_too_large(error.__cause__):
-                    raise
-        names = [match.id for match in self._handle.query(**arguments).matches]
-        pages = together(self._handle.fetch, list(_url_pages(names)))
-        return [record for page in pages for record in page]
-
-    def _compared(
-        self, queries: NDArray[np.float32], records: Iterable[Any], request: SearchRequest
-    ) -> list[list[Hit]]:
-        """Compare each query with every record."""
-        pages = (self._candidates(page, request) for page in _pages(records, PAGE))
-        found = compare(queries, pages, request)
-        return [hits(each, request, self._info.metric) for each in found]
-
-    def _candidates(self, records: list[Any], request: SearchRequest) -> Candidates:
-        ids = [document_id(record) for record in records]
-        return Candidates(
-            ids,
-            vectors(records, self._dimension),
-            lambda place: decode(records[place], request.include, self._dimension),
-            self._info.metric,
-        )
-
-
-def _pages(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    left = iter(items)
-    while page := list(islice(left, size)):
-        yield page
-
-
-def _url_pages(names: list[str]) -> Iterator[list[str]]:
-    """Split ids so that the URL that asks for them stays short."""
-    page: list[str] = []
-    size = 0
-    for name in names:
-        cost = 3 * len(name) + len("ids=&")  # each character may be escaped
-        if page and (len(page) == PAGE or size + cost > _PAGE_ID_BYTES):
-            yield page
-            page, size = [], 0
-        page.append(name)
-        size += cost
-    if page:
-        yield page

@@ -2,8 +2,8 @@
 
 The weight of a word in a text is the one of BM25 (k1 = 1.2, b = 0.75; Robertson and Zaragoza, The
 Probabilistic Relevance Framework, 2009), with a fixed length in the place of the mean one, and
-without the word's rarity, of which Milvus says nothing: so a score says something of its document
-alone, and the same at all times.
+without the word's rarity, of which Milvus and Pinecone say nothing: so a score says something of
+its document alone, and the same at all times.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ _LENGTH = 128
 """Words in a text of usual length."""
 _GRAIN = 4096
 """Weights are fractions of this, so that 32-bit sums of ``MAX_WORDS`` of them, too, are exact."""
-_NONE: Words = {0: 1.0}
-"""For a text without words: Milvus Lite takes no vector of nothing. No word has this number."""
 _NUMBERS = 2**32 - 2
-"""Milvus takes numbers below 2**32 - 1."""
+"""Milvus takes numbers below 2**32 - 1. No word has the number 0."""
 
 
 def text_words(texts: Sequence[str]) -> list[Words]:
-    """Return the sparse vectors of texts, none of them empty."""
+    """Return the sparse vectors of texts, empty where a text has no word."""
     return [_weighed(counts) for counts in _counted(texts)]
 
 
@@ -79,4 +77,4 @@ def _weighed(counts: Counter[int]) -> Words:
     return {
         number: max(1, round(_GRAIN * times * (_K1 + 1) / (times + scale))) / _GRAIN
         for number, times in counts.items()
-    } or dict(_NONE)
+    }
