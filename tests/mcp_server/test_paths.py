@@ -220,17 +220,20 @@ def test_a_link_swapped_in_while_files_are_read_leads_nowhere(tree, what):
 
     swapper = threading.Thread(target=swap)
     swapper.start()
-    read = []
+    read = set()
     try:
-        for _ in range(4_000):
+        for attempt in range(200_000):
             try:
-                read.append(DescriptorAccess().read(place, 100))
+                read.add(DescriptorAccess().read(place, 100))
             except NotReadableError:
-                read.append(b"")
+                read.add(b"")
+            # On a busy machine the threads may take turns such that nothing is ever there.
+            if attempt > 4_000 and b"good" in read:
+                break
     finally:
         done.set()
         swapper.join()
-    assert set(read) <= {b"", b"good"}
+    assert read <= {b"", b"good"}
     assert b"good" in read
 
 
