@@ -18,7 +18,7 @@ SEED = 31
 SEALED = 6
 """Steps whose documents are in a segment where there is one."""
 STEPS = 9
-KILLS = {Fault.KILL: 30, Fault.KILL_TORN: 8}
+KILLS = {Fault.KILL: 60, Fault.KILL_TORN: 12}
 """How many changes are visited, unless it is all of them."""
 
 

@@ -212,8 +212,13 @@ def test_a_plan_that_was_measured_for_ten_holds_its_recall_for_any_k(indexed, ki
     monkeypatch.setattr(segments, "cheapest_of_each_kind", of_one_kind)
     folder, corpus = indexed
     with connect(folder, policy=POLICY).open("c") as corpus.collection:
-        step = corpus.collection.explain(corpus.queries[0], k=k).steps[0]
+        for_ten, step = (
+            corpus.collection.explain(corpus.queries[0], k=each).steps[0] for each in (10, k)
+        )
         assert kind in step.plan
+        assert step.reranked >= for_ten.reranked * k / 10 or k < 10
+        if kind is PlanKind.GRAPH:  # so few rows are found even by too short a walk
+            assert step.compared >= for_ten.compared * k / 10 or k < 10
         assert corpus.recall(k, np.arange(ROWS)) >= 0.9
 
 

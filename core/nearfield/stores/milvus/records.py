@@ -42,7 +42,7 @@ _PIECE = MAX_BYTES // 4
 """Characters in a piece of a text; UTF-8 takes at most four bytes for one."""
 _WORD_BYTES = 8
 _NO_WORDS = {0: 1.0}
-"""Milvus Lite takes no vector of nothing."""
+"""For a text without words, as Milvus Lite takes no vector of nothing; no word has this number."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = WriteClock()
 

@@ -42,8 +42,8 @@ _LOG = logging.getLogger(__name__)
 _DENSE = "_values"
 """What Pinecone calls the vectors of an index that has no other fields."""
 _SPARSE = "_sparse_values"
-"""And its sparse vectors, which such an index has only beside vectors that are compared by dot
-product, and only if it was made with them."""
+"""And its sparse vectors, if it was made with them. They are searched only beside vectors that are
+compared by dot product."""
 _TAG = "nearfield"
 """Tells that nearfield made an index, and apart from others of its name, before and after."""
 _ON, _OFF = "enabled", "disabled"
