@@ -44,43 +44,36 @@ SECRET = "pcsk_s3cr3t-key"
 
 
 @pytest.fixture
-def own():
-    """An emulator for one test, which may make it misbehave."""
-    with pinecone_server() as server:
-        yield server
-
-
-@pytest.fixture
-def collection(own):
+def collection(own_pinecone):
     """Ten documents, on an emulator of their own."""
-    with nearfield.open(own.url(), dimension=2, timeout_s=5) as made:
+    with nearfield.open(own_pinecone.url(), dimension=2, timeout_s=5) as made:
         documents = [Document("", id=str(i), metadata={"n": i}) for i in range(10)]
         made.upsert(documents, vectors=[[1, i] for i in range(10)])
         made.search([1, 0])
-        own.behave()
+        own_pinecone.behave()
         yield made
 
 
 # ── what is written ──────────────────────────────────────────────────────────────────────────
 
 
-def test_batches_keep_to_pinecones_count_and_bytes(own):
-    with nearfield.open(own.url(), dimension=512) as collection:
+def test_batches_keep_to_pinecones_count_and_bytes(own_pinecone):
+    with nearfield.open(own_pinecone.url(), dimension=512) as collection:
         rows = np.random.default_rng(0).standard_normal((2_300, 512)).astype(np.float32)
-        own.behave()
+        own_pinecone.behave()
         collection.upsert([Document("x" * 500, id=str(i)) for i in range(2_300)], vectors=rows)
-        asked = [each for each in own.behave() if each["path"].endswith("upsert")]
+        asked = [each for each in own_pinecone.behave() if each["path"].endswith("upsert")]
         assert sum(each["vectors"] for each in asked) == 2_300
         assert max(each["bytes"] for each in asked) <= MAX_REQUEST
         assert min(each["bytes"] for each in asked[:-1]) > MAX_REQUEST / 4
-    with nearfield.open(own.url(), dimension=2) as collection:
+    with nearfield.open(own_pinecone.url(), dimension=2) as collection:
         collection.upsert(
             [Document("", id=str(i)) for i in range(2_500)], vectors=np.ones((2500, 2))
         )
-        asked = [each for each in own.behave() if each["path"].endswith("upsert")]
+        asked = [each for each in own_pinecone.behave() if each["path"].endswith("upsert")]
         assert max(each["vectors"] for each in asked) == 1_000
         assert collection.delete([str(i) for i in range(2_500)]) == 2_500
-        asked = [each for each in own.behave() if each["path"].endswith("delete")]
+        asked = [each for each in own_pinecone.behave() if each["path"].endswith("delete")]
         assert sorted(each["ids"] for each in asked) == [500, 1_000, 1_000]
 
 
@@ -128,8 +121,8 @@ def test_a_dimension_that_pinecone_has_not_is_refused(pinecone):
 # ── what is found ────────────────────────────────────────────────────────────────────────────
 
 
-def test_large_answers_are_fetched_in_parts(own):
-    with nearfield.open(own.url(), dimension=8) as collection:
+def test_large_answers_are_fetched_in_parts(own_pinecone):
+    with nearfield.open(own_pinecone.url(), dimension=8) as collection:
         count = 400
         rows = np.random.default_rng(1).standard_normal((count, 8)).astype(np.float32)
         documents = [Document("w" * 30_000, id=f"{i:03}") for i in range(count)]
@@ -141,12 +134,12 @@ def test_large_answers_are_fetched_in_parts(own):
 
 
 @pytest.mark.parametrize("where", [None, F.n < 150])
-def test_everything_is_found_though_the_index_loses_some(own, where):
-    with nearfield.open(own.url(), dimension=4) as collection:
+def test_everything_is_found_though_the_index_loses_some(own_pinecone, where):
+    with nearfield.open(own_pinecone.url(), dimension=4) as collection:
         rows = np.random.default_rng(2).standard_normal((300, 4)).astype(np.float32)
         documents = [Document("", id=str(i), metadata={"n": i}) for i in range(300)]
         collection.upsert(documents, vectors=rows)
-        own.behave(lossy=0.2)
+        own_pinecone.behave(lossy=0.2)
         matching = 300 if where is None else 150
         for k in (matching - 10, matching, matching + 10):
             hits = collection.search(rows[0], k=k, where=where)
@@ -174,13 +167,13 @@ def test_what_pinecone_cannot_evaluate_is_refused(collection):
 # ── reading one's own writes ─────────────────────────────────────────────────────────────────
 
 
-def test_writes_are_seen_though_the_index_lags(own):
+def test_writes_are_seen_though_the_index_lags(own_pinecone):
     with (
-        nearfield.open(own.url(), dimension=2) as first,
-        nearfield.open(own.url("other"), dimension=2) as stranger,
+        nearfield.open(own_pinecone.url(), dimension=2) as first,
+        nearfield.open(own_pinecone.url("other"), dimension=2) as stranger,
     ):
         stranger.upsert("a", vectors=[1, 0])
-        own.behave(lag_s=0.2)
+        own_pinecone.behave(lag_s=0.2)
         second = nearfield.open(first.stats()["server"], create=False)
         asks = [
             lambda handle, number: handle.search([1, number], k=1)[0].id == str(number),
@@ -203,10 +196,10 @@ def test_writes_are_seen_though_the_index_lags(own):
         second.close()
 
 
-def test_an_index_that_does_not_catch_up_is_an_error_and_nothing_is_lost(own):
-    with nearfield.open(own.url(), dimension=2, timeout_s=0.5) as collection:
+def test_an_index_that_does_not_catch_up_is_an_error_and_nothing_is_lost(own_pinecone):
+    with nearfield.open(own_pinecone.url(), dimension=2, timeout_s=0.5) as collection:
         collection.upsert(Document("", id="a"), vectors=[1, 0])
-        own.behave(lag_s=1.5)
+        own_pinecone.behave(lag_s=1.5)
         collection.upsert(Document("", id="b"), vectors=[0, 1])
         for call in (lambda: collection.search([1, 0]), lambda: collection.get("b")):
             with pytest.raises(StoreBusyError, match=r"catch up.*timeout_s=0\.5.*nothing is lost"):
@@ -215,13 +208,13 @@ def test_an_index_that_does_not_catch_up_is_an_error_and_nothing_is_lost(own):
         assert len(collection.search([1, 0])) == 2
 
 
-def test_a_server_that_numbers_no_writes_is_said_to_be_eventual(own):
-    own.behave(numbers=False)
-    with nearfield.open(own.url(), dimension=2) as collection:
+def test_a_server_that_numbers_no_writes_is_said_to_be_eventual(own_pinecone):
+    own_pinecone.behave(numbers=False)
+    with nearfield.open(own_pinecone.url(), dimension=2) as collection:
         collection.upsert(Document("", id="a"), vectors=[1, 0])
         assert not collection._store.capabilities.read_your_writes
-    own.behave(numbers=True)
-    with nearfield.open(own.url(), dimension=2) as collection:
+    own_pinecone.behave(numbers=True)
+    with nearfield.open(own_pinecone.url(), dimension=2) as collection:
         collection.upsert(Document("", id="a"), vectors=[1, 0])
         assert collection._store.capabilities.read_your_writes
 
@@ -229,24 +222,28 @@ def test_a_server_that_numbers_no_writes_is_said_to_be_eventual(own):
 # ── collections ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_collections_of_one_kind_share_an_index_and_tenants_do_not_meet(own):
+def test_collections_of_one_kind_share_an_index_and_tenants_do_not_meet(own_pinecone):
     for tenant in ("anna", "bert"):
         for name in ("a", "b"):
-            with nearfield.open(own.url(tenant), name, dimension=2) as collection:
+            with nearfield.open(own_pinecone.url(tenant), name, dimension=2) as collection:
                 collection.upsert(Document(tenant, id=name), vectors=[1, 0])
-    made = [each for each in own.behave() if (each["method"], each["path"]) == ("POST", "/indexes")]
+    made = [
+        each
+        for each in own_pinecone.behave()
+        if (each["method"], each["path"]) == ("POST", "/indexes")
+    ]
     assert len(made) == 1
     for tenant in ("anna", "bert"):
-        assert nearfield.connect(own.url(tenant)).names() == ["a", "b"]
-        with nearfield.open(own.url(tenant), "a") as collection:
+        assert nearfield.connect(own_pinecone.url(tenant)).names() == ["a", "b"]
+        with nearfield.open(own_pinecone.url(tenant), "a") as collection:
             assert [document.text for document in collection.scan()] == [tenant]
-    nearfield.connect(own.url("anna")).drop("a")
-    assert nearfield.connect(own.url("bert")).names() == ["a", "b"]
-    assert nearfield.connect(own.url("anna")).names() == ["b"]
+    nearfield.connect(own_pinecone.url("anna")).drop("a")
+    assert nearfield.connect(own_pinecone.url("bert")).names() == ["a", "b"]
+    assert nearfield.connect(own_pinecone.url("anna")).names() == ["b"]
 
 
-def test_a_name_that_a_renamed_collection_had_is_free(own):
-    database = nearfield.connect(own.url())
+def test_a_name_that_a_renamed_collection_had_is_free(own_pinecone):
+    database = nearfield.connect(own_pinecone.url())
     for number in range(3):
         with database.create("a", dimension=2) as collection:
             collection.upsert(Document(str(number), id="x"), vectors=[1, 0])
@@ -260,37 +257,37 @@ def test_a_name_that_a_renamed_collection_had_is_free(own):
             assert collection.get("x").text == str(number)
 
 
-def test_one_name_is_taken_in_every_index(own):
-    database = nearfield.connect(own.url())
+def test_one_name_is_taken_in_every_index(own_pinecone):
+    database = nearfield.connect(own_pinecone.url())
     database.create("a", dimension=2).close()
     with pytest.raises(CollectionExistsError):
         database.create("a", dimension=3)
 
 
-def test_indexes_of_others_are_left_alone(own):
-    database = nearfield.connect(own.url())
-    with nearfield.open(own.url().replace("&", "&index=theirs&"), "x", dimension=2):
+def test_indexes_of_others_are_left_alone(own_pinecone):
+    database = nearfield.connect(own_pinecone.url())
+    with nearfield.open(own_pinecone.url().replace("&", "&index=theirs&"), "x", dimension=2):
         assert database.names() == []
-    with nearfield.open(own.url().replace("&", "&index=nearfield-2&"), "x", dimension=2):
+    with nearfield.open(own_pinecone.url().replace("&", "&index=nearfield-2&"), "x", dimension=2):
         assert database.names() == []
 
 
-def test_a_tenant_named_as_the_catalog_has_documents_of_its_own(own):
-    with nearfield.open(own.url("nearfield"), "catalog", dimension=2) as collection:
+def test_a_tenant_named_as_the_catalog_has_documents_of_its_own(own_pinecone):
+    with nearfield.open(own_pinecone.url("nearfield"), "catalog", dimension=2) as collection:
         collection.upsert(Document("", id="a"), vectors=[1, 0])
         assert len(collection) == 1
-    assert nearfield.connect(own.url("nearfield")).names() == ["catalog"]
+    assert nearfield.connect(own_pinecone.url("nearfield")).names() == ["catalog"]
 
 
-def test_a_place_that_pinecone_has_not_is_named(own):
+def test_a_place_that_pinecone_has_not_is_named(own_pinecone):
     with pytest.raises(InvalidURLError, match="cloud=moon"):
-        nearfield.open(f"{own.url()}&cloud=moon", dimension=2)
+        nearfield.open(f"{own_pinecone.url()}&cloud=moon", dimension=2)
 
 
-def test_records_of_others_in_a_collection_are_an_error(own, collection):
+def test_records_of_others_in_a_collection_are_an_error(own_pinecone, collection):
     import pinecone
 
-    host = f"http://127.0.0.1:{own.port}/i/nearfield-2-cosine"
+    host = f"http://127.0.0.1:{own_pinecone.port}/i/nearfield-2-cosine"
     with pinecone.Index(host=host, api_key="any") as index:
         namespace = collection.stats()["namespace"]
         index.upsert(vectors=[("theirs", [1.0, 0.0])], namespace=namespace)
@@ -299,19 +296,19 @@ def test_records_of_others_in_a_collection_are_an_error(own, collection):
         collection.search([1, 0], k=1)
 
 
-def test_a_project_without_room_for_an_index_says_so(own):
-    own.behave(plan_indexes=1)
-    database = nearfield.connect(own.url())
+def test_a_project_without_room_for_an_index_says_so(own_pinecone):
+    own_pinecone.behave(plan_indexes=1)
+    database = nearfield.connect(own_pinecone.url())
     database.create("a", dimension=2).close()
     database.create("b", dimension=2).close()
     with pytest.raises(StorageFullError, match=r"limit of its plan.*max serverless indexes"):
         database.create("c", dimension=3)
 
 
-def test_an_index_that_takes_its_time_is_waited_for(own):
-    own.behave(making_s=0.7)
-    with nearfield.open(own.url(), dimension=2, timeout_s=0.3) as collection:
-        own.behave(making_s=0.0)
+def test_an_index_that_takes_its_time_is_waited_for(own_pinecone):
+    own_pinecone.behave(making_s=0.7)
+    with nearfield.open(own_pinecone.url(), dimension=2, timeout_s=0.3) as collection:
+        own_pinecone.behave(making_s=0.0)
         collection.upsert("a", vectors=[1, 0])
         assert len(collection.search([1, 0])) == 1
 
@@ -323,11 +320,11 @@ MAKE = "import sys, nearfield\nnearfield.connect(sys.argv[1]).create('new', dime
 
 
 @pytest.fixture
-def client(own):
+def client(own_pinecone):
     """Pinecone's own client."""
     import pinecone
 
-    with pinecone.Pinecone("any", host=f"http://127.0.0.1:{own.port}") as client:
+    with pinecone.Pinecone("any", host=f"http://127.0.0.1:{own_pinecone.port}") as client:
         yield client
 
 
@@ -349,22 +346,22 @@ def filled(url, name="a"):
     return nearfield.connect(url)
 
 
-def test_an_index_goes_with_the_last_collection_of_all_tenants(own, client):
-    anna, bert = filled(own.url("anna")), filled(own.url("bert"))
-    filled(own.url("anna"), "b")
+def test_an_index_goes_with_the_last_collection_of_all_tenants(own_pinecone, client):
+    anna, bert = filled(own_pinecone.url("anna")), filled(own_pinecone.url("bert"))
+    filled(own_pinecone.url("anna"), "b")
     for database, name in ((anna, "a"), (anna, "b"), (bert, "a")):
         assert indexes(client) == [INDEX]
         database.drop(name)
     assert indexes(client) == []
     assert anna.names() == bert.names() == []
-    filled(own.url("anna"))  # where another one still goes, too
+    filled(own_pinecone.url("anna"))  # where another one still goes, too
     with anna.open("a") as collection:
         assert [hit.id for hit in collection.search([1, 0])] == ["x"]
 
 
-def test_dropping_collections_makes_room_for_other_indexes(own, client):
-    own.behave(plan_indexes=1, deleting_s=0.0)
-    database = nearfield.connect(own.url())
+def test_dropping_collections_makes_room_for_other_indexes(own_pinecone, client):
+    own_pinecone.behave(plan_indexes=1, deleting_s=0.0)
+    database = nearfield.connect(own_pinecone.url())
     for dimension in (2, 3):
         database.create("a", dimension=dimension).close()
         assert indexes(client) == [f"nearfield-{dimension}-cosine"]
@@ -372,19 +369,19 @@ def test_dropping_collections_makes_room_for_other_indexes(own, client):
         assert indexes(client) == []
 
 
-def test_an_index_that_others_made_stays(own, client):
+def test_an_index_that_others_made_stays(own_pinecone, client):
     field = {"type": "dense_vector", "dimension": 2, "metric": "cosine"}
     place = {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}
     client.indexes.create(
         name=INDEX, schema={"fields": {"_values": field}}, deployment=place, timeout=-1
     )
-    filled(own.url()).drop("a")
+    filled(own_pinecone.url()).drop("a")
     assert indexes(client) == [INDEX]
 
 
-def test_an_index_that_others_use_stays_and_is_protected(own, client, monkeypatch):
+def test_an_index_that_others_use_stays_and_is_protected(own_pinecone, client, monkeypatch):
     monkeypatch.setattr("nearfield.stores.pinecone.catalog._SETTLING_S", 0.2)
-    database = filled(own.url())
+    database = filled(own_pinecone.url())
     with client.index(INDEX) as index:
         index.upsert(vectors=[("theirs", [1.0, 0.0])], namespace="theirs")
     database.drop("a")
@@ -393,19 +390,21 @@ def test_an_index_that_others_use_stays_and_is_protected(own, client, monkeypatc
         client.indexes.delete(INDEX)
     with client.index(INDEX) as index:
         index.delete(ids=["theirs"], namespace="theirs")
-    filled(own.url("other")).drop("a")
+    filled(own_pinecone.url("other")).drop("a")
     assert indexes(client) == []
 
 
 @pytest.mark.parametrize("first", ["the look", "the collection"])
-def test_a_collection_that_is_made_while_the_index_is_deleted_is_not_lost(own, monkeypatch, first):
-    database = filled(own.url())
-    own.behave(lag_s=0.3)
+def test_a_collection_that_is_made_while_the_index_is_deleted_is_not_lost(
+    own_pinecone, monkeypatch, first
+):
+    database = filled(own_pinecone.url())
+    own_pinecone.behave(lag_s=0.3)
     look, looked = Catalog.is_unused, []
 
     def look_when_another_makes_one(catalog):
         before = look(catalog) if first == "the look" else None
-        subprocess.run([sys.executable, "-c", MAKE, own.url("other")], check=True)
+        subprocess.run([sys.executable, "-c", MAKE, own_pinecone.url("other")], check=True)
         looked.append(look(catalog) if before is None else before)
         return looked[-1]
 
@@ -413,14 +412,16 @@ def test_a_collection_that_is_made_while_the_index_is_deleted_is_not_lost(own, m
     database.drop("a")
     assert looked == [first == "the look"]
     time.sleep(0.3)  # until this process sees what another wrote
-    with nearfield.open(own.url("other"), "new") as collection:
+    with nearfield.open(own_pinecone.url("other"), "new") as collection:
         collection.upsert("a", vectors=[1, 0])
         assert len(collection.search([1, 0])) == 1
     assert database.names() == []
 
 
-def test_a_collection_whose_index_is_deleted_as_it_is_made_is_made_again(own, client, monkeypatch):
-    filled(own.url("other"))
+def test_a_collection_whose_index_is_deleted_as_it_is_made_is_made_again(
+    own_pinecone, client, monkeypatch
+):
+    filled(own_pinecone.url("other"))
     add, times = Catalog.add, []
 
     def add_and_delete(catalog, info):
@@ -431,19 +432,19 @@ def test_a_collection_whose_index_is_deleted_as_it_is_made_is_made_again(own, cl
         return entry
 
     monkeypatch.setattr(Catalog, "add", add_and_delete)
-    with filled(own.url()).open("a") as collection:
+    with filled(own_pinecone.url()).open("a") as collection:
         assert len(collection) == 1
     assert len(times) == 2
 
 
-def test_threads_that_make_and_drop_lose_nothing(own):
-    own.behave(making_s=0.0, deleting_s=0.0)
+def test_threads_that_make_and_drop_lose_nothing(own_pinecone):
+    own_pinecone.behave(making_s=0.0, deleting_s=0.0)
     failures = []
 
     def work(tenant):
         try:
             for _ in range(8):
-                database = filled(own.url(tenant))
+                database = filled(own_pinecone.url(tenant))
                 with database.open("a") as collection:
                     assert len(collection.search([1, 0])) == 1
                 database.drop("a")
@@ -458,14 +459,16 @@ def test_threads_that_make_and_drop_lose_nothing(own):
     assert failures == []
 
 
-def test_an_index_that_cannot_be_deleted_stays_and_the_collection_is_dropped(own, client, caplog):
-    url = own.url()
+def test_an_index_that_cannot_be_deleted_stays_and_the_collection_is_dropped(
+    own_pinecone, client, caplog
+):
+    url = own_pinecone.url()
     filled(url)
-    own.behave(faults=[{"path": f"/indexes/{INDEX}", "status": 500, "times": 1000}])
+    own_pinecone.behave(faults=[{"path": f"/indexes/{INDEX}", "status": 500, "times": 1000}])
     database = nearfield.connect(url)
     database.drop("a")
     assert "was not deleted" in caplog.text
-    own.behave(faults=[])
+    own_pinecone.behave(faults=[])
     assert database.names() == []
     assert indexes(client) == [INDEX]
     filled(url)
@@ -473,8 +476,8 @@ def test_an_index_that_cannot_be_deleted_stays_and_the_collection_is_dropped(own
     assert indexes(client) == []
 
 
-def test_an_index_is_described(own):
-    with nearfield.open(own.url() + "&region=eu-west-1", dimension=2) as collection:
+def test_an_index_is_described(own_pinecone):
+    with nearfield.open(own_pinecone.url() + "&region=eu-west-1", dimension=2) as collection:
         index = collection.stats()["index"]
     assert index["name"] == INDEX
     assert (index["state"], index["deletion_protection"]) == ("Ready", "enabled")
@@ -573,9 +576,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_passes_is_not_noticed(own, collection, fault):
+def test_a_fault_that_passes_is_not_noticed(own_pinecone, collection, fault):
     for name, call in CALLS.items():
-        own.behave(faults=[{**FAULTS[fault], "times": 2, "path": ""}])
+        own_pinecone.behave(faults=[{**FAULTS[fault], "times": 2, "path": ""}])
         assert call(collection), name
         if name == "delete":
             collection.upsert(Document("", id="3", metadata={"n": 3}), vectors=[1, 1])
@@ -595,21 +598,21 @@ def test_a_fault_that_passes_is_not_noticed(own, collection, fault):
         ({"status": 418}, StoreError, "refused: injected"),
     ],
 )
-def test_a_fault_that_stays_is_an_error_within_the_time(own, fault, error, words):
-    with nearfield.open(own.url(), dimension=2, timeout_s=0.3) as collection:
+def test_a_fault_that_stays_is_an_error_within_the_time(own_pinecone, fault, error, words):
+    with nearfield.open(own_pinecone.url(), dimension=2, timeout_s=0.3) as collection:
         collection.upsert(Document("", id="3", metadata={"n": 3}), vectors=[1, 0])
         collection.search([1, 0])
         for name in ("search", "upsert"):
-            own.behave(faults=[{**fault, "times": 1000, "path": ""}])
-            with pytest.raises(error, match=rf"127\.0\.0\.1:{own.port}.*{words}"):
+            own_pinecone.behave(faults=[{**fault, "times": 1000, "path": ""}])
+            with pytest.raises(error, match=rf"127\.0\.0\.1:{own_pinecone.port}.*{words}"):
                 CALLS[name](collection)
-        own.behave(faults=[])
+        own_pinecone.behave(faults=[])
         assert collection.get("3") is not None
 
 
-def test_writes_that_are_limited_all_arrive(own):
-    with nearfield.open(own.url(), dimension=2, timeout_s=20) as collection:
-        own.behave(faults=[{"path": "upsert", "status": 429, "times": 5}])
+def test_writes_that_are_limited_all_arrive(own_pinecone):
+    with nearfield.open(own_pinecone.url(), dimension=2, timeout_s=20) as collection:
+        own_pinecone.behave(faults=[{"path": "upsert", "status": 429, "times": 5}])
         collection.upsert(
             [Document("", id=str(i)) for i in range(6_000)], vectors=np.ones((6000, 2))
         )
@@ -629,8 +632,8 @@ def test_a_server_that_never_answers_is_given_up():
             database.names()
 
 
-def test_a_collection_whose_index_others_deleted_is_closed(own, client):
-    with nearfield.open(own.url(), dimension=2) as collection:
+def test_a_collection_whose_index_others_deleted_is_closed(own_pinecone, client):
+    with nearfield.open(own_pinecone.url(), dimension=2) as collection:
         collection.upsert("a", vectors=[1, 0])
         delete_index(client)
         for call in (collection.count, lambda: collection.search([1, 0])):
@@ -682,11 +685,11 @@ class TestRestarts(Restarts):
         ({"id": "a", "values": [1, 0], "metadata": {"a": "x" * MAX_METADATA}}, "40960"),
     ],
 )
-def test_the_emulator_refuses_what_the_service_refuses(own, vector, words):
+def test_the_emulator_refuses_what_the_service_refuses(own_pinecone, vector, words):
     import pinecone
 
-    nearfield.open(own.url(), dimension=2).close()
-    host = f"http://127.0.0.1:{own.port}/i/nearfield-2-cosine"
+    nearfield.open(own_pinecone.url(), dimension=2).close()
+    host = f"http://127.0.0.1:{own_pinecone.port}/i/nearfield-2-cosine"
     with pinecone.Index(host=host, api_key="any") as index:
         with pytest.raises(pinecone.errors.ApiError, match=words):
             index._http.post("/vectors/upsert", json={"vectors": [vector], "namespace": "x"})

@@ -7,7 +7,6 @@ import random
 import numpy as np
 import pytest
 from tests.pinecone_emulator import MAX_SPARSE
-from tests.pinecone_server import pinecone_server
 
 import nearfield
 from nearfield import Document, F, SearchMode
@@ -19,15 +18,8 @@ INDEX = "nearfield-2-dot"
 
 
 @pytest.fixture
-def own():
-    """An emulator for one test, which may make it misbehave."""
-    with pinecone_server() as server:
-        yield server
-
-
-@pytest.fixture
-def collection(own):
-    with nearfield.open(own.url(), dimension=2, metric="dot") as made:
+def collection(own_pinecone):
+    with nearfield.open(own_pinecone.url(), dimension=2, metric="dot") as made:
         yield made
 
 
@@ -58,14 +50,14 @@ def test_of_many_that_tie_those_with_the_least_ids_are_found(
     assert len({hit.score for hit in hits}) == 2
 
 
-def test_a_word_of_few_is_found_among_many(own, collection):
+def test_a_word_of_few_is_found_among_many(own_pinecone, collection):
     count = 2_000
     texts = ["amber birch", "birch", "amber amber cedar"] + ["delta fjord"] * (count - 3)
     documents = [Document(text, id=f"{i:04}", metadata={"n": i}) for i, text in enumerate(texts)]
     collection.upsert(documents, vectors=np.ones((count, 2)))
-    own.behave()
+    own_pinecone.behave()
     assert names(collection.search("ambers", mode="keyword")) == ["0002", "0000"]
-    asked = [each["path"].rpartition("/")[2] for each in own.behave()]
+    asked = [each["path"].rpartition("/")[2] for each in own_pinecone.behave()]
     assert asked == ["query"]  # and the others are not looked through
     assert names(collection.search("amber", mode="keyword", where=F.n < 2)) == ["0000"]
     assert collection.search("amber", mode="keyword", where=F.n > 2) == []
@@ -100,10 +92,10 @@ def test_large_answers_are_fetched_in_parts(collection):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_an_index_that_others_made_without_sparse_vectors_has_no_words(own):
+def test_an_index_that_others_made_without_sparse_vectors_has_no_words(own_pinecone):
     import pinecone
 
-    with pinecone.Pinecone("any", host=f"http://127.0.0.1:{own.port}") as client:
+    with pinecone.Pinecone("any", host=f"http://127.0.0.1:{own_pinecone.port}") as client:
         client.indexes.create(
             name=INDEX,
             schema={
@@ -114,7 +106,7 @@ def test_an_index_that_others_made_without_sparse_vectors_has_no_words(own):
             deployment={"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
             timeout=-1,
         )
-    with nearfield.open(own.url(), dimension=2, metric="dot") as collection:
+    with nearfield.open(own_pinecone.url(), dimension=2, metric="dot") as collection:
         assert collection.modes == {SearchMode.VECTOR}
         collection.upsert(Document("a kettle", id="a"), vectors=[1, 0])
         assert names(collection.search([1, 0])) == ["a"]
@@ -134,11 +126,13 @@ def test_an_index_that_others_made_without_sparse_vectors_has_no_words(own):
         ({"indices": [*range(1001)], "values": [1.0] * 1001}, "limit is 1000"),
     ],
 )
-def test_the_emulator_refuses_what_the_service_refuses(own, collection, sparse, words):
+def test_the_emulator_refuses_what_the_service_refuses(own_pinecone, collection, sparse, words):
     import pinecone
 
     vector = {"id": "a", "values": [1.0, 0.0]}
-    with pinecone.Index(host=f"http://127.0.0.1:{own.port}/i/{INDEX}", api_key="any") as index:
+    with pinecone.Index(
+        host=f"http://127.0.0.1:{own_pinecone.port}/i/{INDEX}", api_key="any"
+    ) as index:
         with pytest.raises(pinecone.errors.ApiError, match=words):
             index._http.post(
                 "/vectors/upsert", json={"vectors": [vector | {"sparseValues": sparse}]}
@@ -147,8 +141,8 @@ def test_the_emulator_refuses_what_the_service_refuses(own, collection, sparse, 
             index._http.post(
                 "/query", json={"vector": [1.0, 0.0], "topK": 1, "sparseVector": sparse}
             )
-    with nearfield.open(own.url(), "other", dimension=2):
-        host = f"http://127.0.0.1:{own.port}/i/nearfield-2-cosine"
+    with nearfield.open(own_pinecone.url(), "other", dimension=2):
+        host = f"http://127.0.0.1:{own_pinecone.port}/i/nearfield-2-cosine"
         sparse = {"indices": [1], "values": [1.0]}
         with pinecone.Index(host=host, api_key="any") as index:
             with pytest.raises(pinecone.errors.ApiError, match="unknown fields"):

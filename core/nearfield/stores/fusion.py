@@ -38,9 +38,18 @@ def widened(request: SearchRequest) -> SearchRequest:
 
 
 def fused(
+    near: Sequence[Sequence[Hit]],
+    worded: Sequence[Sequence[Hit]],
+    request: SearchRequest,
+    metric: Metric,
+) -> list[list[Hit]]:
+    """Fuse the hits of each query, by vector and by words; see ``ranking.fusion_depth``."""
+    return [_fused(*both, request, metric) for both in zip(near, worded, strict=True)]
+
+
+def _fused(
     near: Sequence[Hit], worded: Sequence[Hit], request: SearchRequest, metric: Metric
 ) -> list[Hit]:
-    """Fuse the hits by vector and by words; see :func:`~nearfield.ranking.fusion_depth`."""
     documents = {hit.id: hit.document for ranking in (near, worded) for hit in ranking}
     scores = reciprocal_rank_fusion(
         [[hit.id for hit in near], [hit.id for hit in worded]],

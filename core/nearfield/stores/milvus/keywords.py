@@ -51,10 +51,7 @@ class Keywords:
             return self._worded(request)
         wide = widened(request)
         near = self._nearest(dataclasses.replace(wide, mode=SearchMode.VECTOR))
-        return [
-            fused(*both, request, self._info.metric)
-            for both in zip(near, self._worded(wide), strict=True)
-        ]
+        return fused(near, self._worded(wide), request, self._info.metric)
 
     def _worded(self, request: SearchRequest) -> list[list[Hit]]:
         condition = expression(request.where)

@@ -87,10 +87,9 @@ class Searches:
         if request.mode is SearchMode.KEYWORD:
             return [self._by_words(text, request, restriction) for text in texts]
         wide = widened(request)
-        return [
-            fused(near, self._by_words(text, wide, restriction), request, self._metric)
-            for near, text in zip(self._by_vector(vectors, wide, restriction), texts, strict=True)
-        ]
+        near = self._by_vector(vectors, wide, restriction)
+        worded = [self._by_words(text, wide, restriction) for text in texts]
+        return fused(near, worded, request, self._metric)
 
     def nearest(self, query: NDArray[np.float32], k: int, plan: Plan) -> Ranking:
         """Return what a plan finds nearest to a query among all documents."""

@@ -177,10 +177,7 @@ class ShardedStore:
                 replaced(wide, mode=SearchMode.KEYWORD),
             ]
         )
-        return [
-            fused(by_vector, by_words, request, self.info.metric)
-            for by_vector, by_words in zip(near, worded, strict=True)
-        ]
+        return fused(near, worded, request, self.info.metric)
 
     def _found(self, requests: Sequence[SearchRequest]) -> list[list[list[Hit]]]:
         """Answer requests that differ in their mode alone, all on all servers at once."""
