@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from benchmarks.scale.catalog import Loaded
     from numpy.typing import NDArray
 
-_SELECT = "SELECT slot, id, text, metadata FROM documents WHERE slot IN ({})".format(
-    ",".join("?" * K)
-)
+_SELECT = "SELECT slot, id, text, metadata FROM documents WHERE slot IN ({})"
+_COMPARED_AT_ONCE = 32
+_READ_AT_ONCE = 500
+"""As a collection does."""
 
 
 class BareParts:
@@ -49,13 +50,37 @@ class BareParts:
         """Find ten documents for each query; return their rows."""
         return [self._find(queries[row : row + 1]) for row in range(len(queries))]
 
-    def _find(self, query: NDArray[np.float32]) -> list[int]:
+    def find_together(self, queries: NDArray[np.float32]) -> list[list[int]]:
+        """Do the same at once, reading a document that several queries find once."""
         plan, segment = self._plan, self._segment
+        found = self._index.candidates(queries, plan.candidates, plan.depth, None)
+        starts = range(0, len(queries), _COMPARED_AT_ONCE)
+        some = [slice(start, start + _COMPARED_AT_ONCE) for start in starts]
+        best = np.concatenate([self._best(queries[each], found[each]) for each in some])
+        slots = segment.slots[best]
+        wanted = np.unique(slots).tolist()
+        numbers: dict[int, int] = {}
+        for start in range(0, len(wanted), _READ_AT_ONCE):
+            numbers |= self._read(wanted[start : start + _READ_AT_ONCE])
+        return [[numbers[slot] for slot in row] for row in slots.tolist()]
+
+    def _find(self, query: NDArray[np.float32]) -> list[int]:
+        plan = self._plan
         found = self._index.candidates(query, plan.candidates, plan.depth, None)
-        products = _products_by_row(segment.vectors, query, found, Metric.COSINE)[0]
-        best = found[0][np.argpartition(products, -K)[-K:]]
-        rows = self._connection.execute(_SELECT, segment.slots[best].tolist()).fetchall()
-        documents = [
-            (identifier, text, self._decode(metadata)) for _, identifier, text, metadata in rows
-        ]
-        return [int(identifier) for identifier, _, _ in documents]
+        best = self._best(query, found)[0]
+        return list(self._read(self._segment.slots[best].tolist()).values())
+
+    def _best(self, queries: NDArray[np.float32], found: NDArray[np.int64]) -> NDArray[np.int64]:
+        products = _products_by_row(self._segment.vectors, queries, found, Metric.COSINE)
+        best = np.argpartition(products, -K, axis=1)[:, -K:]
+        return np.take_along_axis(found, best, axis=1)
+
+    def _read(self, slots: list[int]) -> dict[int, int]:
+        """Read and decode documents; return their numbers, by slot."""
+        statement = _SELECT.format(",".join("?" * len(slots)))
+        rows = self._connection.execute(statement, slots).fetchall()
+        documents = {
+            slot: (identifier, text, self._decode(metadata))
+            for slot, identifier, text, metadata in rows
+        }
+        return {slot: int(identifier) for slot, (identifier, _, _) in documents.items()}
